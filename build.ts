@@ -1,0 +1,52 @@
+// Compiles entrypoint.ts.
+//   bun build.ts             dist/entrypoint, for this machine, and dist/entrypoint.mjs
+//   bun build.ts TARGET...   dist/entrypoint-linux-arm64 and the like: bun-linux-arm64, bun-linux-x64-musl
+const targets = process.argv.slice(2) as Bun.Build.CompileTarget[];
+
+async function executable(outfile: string, target?: Bun.Build.CompileTarget): Promise<void> {
+  await Bun.build({
+    entrypoints: ["entrypoint.ts"],
+    minify: true,
+    bytecode: true,
+    format: "esm", // with bytecode it is CommonJS otherwise, which has no top-level await
+    compile: {
+      outfile,
+      ...(target && { target }),
+      // What lies in the working directory is not the program's.
+      autoloadDotenv: false,
+      autoloadBunfig: false,
+      autoloadPackageJson: false,
+      autoloadTsconfig: false,
+    },
+  });
+  console.log(`${outfile}: ${(Bun.file(outfile).size / 2 ** 20).toFixed(1)} MiB`);
+}
+
+/** The program and its two dependencies in one file, for an image that has Node, Deno or Bun. */
+async function module(outfile: string): Promise<void> {
+  const { outputs } = await Bun.build({
+    entrypoints: ["entrypoint.ts"],
+    target: "node",
+    external: ["bun:ffi"],
+    minify: true,
+    // Under Deno zx/core would look for its core.cjs, which is in the bundle.
+    plugins: [
+      {
+        name: "zx",
+        setup: ({ onResolve }) =>
+          void onResolve({ filter: /^zx\/core$/ }, () => ({
+            path: `${import.meta.dir}/node_modules/zx/build/core.cjs`,
+          })),
+      },
+    ],
+  });
+  const text = await outputs[0]?.text();
+  await Bun.write(outfile, `${text?.replace(/^#!.*\n(\/\/ @bun\n)?/, "#!/usr/bin/env node\n")}`);
+  console.log(`${outfile}: ${(Bun.file(outfile).size / 2 ** 10).toFixed(0)} KiB`);
+}
+
+if (targets.length === 0) {
+  await executable("dist/entrypoint");
+  await module("dist/entrypoint.mjs");
+}
+for (const target of targets) await executable(target.replace("bun-", "dist/entrypoint-"), target);

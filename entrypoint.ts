@@ -1,0 +1,922 @@
+#!/usr/bin/env bun
+// entrypoint: the program that a container starts when it has to run more than one.
+// A table of processes in, an exit code out. It supervises nothing and restarts nothing.
+// SPDX-License-Identifier: Apache-2.0
+import type { StdioOptions } from "node:child_process";
+import fs from "node:fs";
+import { connect, Socket } from "node:net";
+import { availableParallelism, networkInterfaces, constants as os, tmpdir } from "node:os";
+import { basename, join, resolve } from "node:path";
+import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
+import { isatty } from "node:tty";
+import pc from "picocolors";
+import { $, which } from "zx/core";
+
+/** The bash script: start each in turn, `wait -n`, end the others, exit with the first one's code. */
+async function main(argv: string[]): Promise<number> {
+  const answer = readCommandLine(argv); // --help, --version, --check and errors start nothing
+  if (answer !== undefined) return answer;
+
+  let end = prepare();
+  for (const row of table) {
+    end ??= await Promise.race([firstEnd(), portTaken(row)]);
+    end ??= await Promise.race([start(row), firstEnd()]); // PORT=8081 ./server & nginx &
+  }
+  if (!end) sayWhenReady();
+  end ??= await firstEnd(); //                               wait -n
+  return end.stop ? drain(end.why) : failFast(end);
+}
+
+/** A row of the table: one line of a Procfile. */
+type Row = {
+  name: string;
+  command: string;
+  shell: string; // the command as `sh -c` gets it
+  program: string | undefined; // where it can be told
+  port: number | undefined; // its own; a row without one has the public port
+  stopSignal: NodeJS.Signals;
+  release: boolean; // runs to completion before the others start
+};
+
+/** A process that was started. It leads a process group, whose number is its pid. */
+type Child = {
+  row: Row;
+  pid: number;
+  startedAt: number; // milliseconds, as performance.now() has them
+  exit: Promise<End>;
+  ended: boolean;
+  asked?: NodeJS.Signals; // the stop signal that it was sent
+  logs: Promise<unknown>; // settles when both its pipes have been copied to their ends
+  upAfter?: number; // milliseconds from its start until it listened
+  gone: boolean; // its group was seen empty: the number may be another's by now
+};
+
+/** What ends the container: the first exit, a stop that was asked for, or a failed start. */
+type End = { why: string; code: number; child?: Child; after?: number; stop?: true };
+
+/** All the state there is. */
+const table: Row[] = [];
+const children: Child[] = []; // in the order of their start
+const ends: End[] = []; // in the order in which they came
+const stopAsked = Promise.withResolvers<End>();
+const killAsked = Promise.withResolvers<void>();
+let over = false; // what ends the container is known
+
+// ---- options: the environment and the command line; what is wrong with them is told all at once
+
+const VERSION = "1.0.0";
+const HELP = `usage: entrypoint [-f FILE] [--check]            the processes of a Procfile (default ./Procfile)
+       entrypoint [--check] [--] COMMAND [ARG...]  COMMAND as the app, behind nginx
+       entrypoint --help | --version
+
+Starts processes in order, each once the one before it listens on its port, waits for the
+first to end, ends the others and exits with its code. SIGTERM drains them bottom-up.
+
+  -f FILE   lines of \`name: command\`; PORT=8081 before a command is the port it is waited for
+            on, STOPSIGNAL=SIGQUIT what stops it; \`release:\` runs to its end before the others
+  --check   validate everything, print the plan, start nothing
+
+  PORT=8080              public port
+  APP_PORT=8081          port of the app behind nginx
+  ENTRYPOINT_GRACE=9     seconds from a stop signal to SIGKILL
+  ENTRYPOINT_READY=240   seconds a process may take to listen; 0: wait for none
+  ENTRYPOINT_LOG=text    text or json (on Cloud Run json)
+  ENTRYPOINT_NGINX=FILE  nginx configuration template in place of the one built in
+  ENTRYPOINT_STATIC=DIR  directory served at /static/ (default ./static)
+
+exit code: that of the first to end, or 128+n if signal n killed it; 0 a clean stop;
+           2 usage or configuration; 1 not ready in time; 137 a stop that had to kill
+`;
+
+const env = process.env;
+const problems: string[] = [];
+const settings = {
+  port: number("PORT", 8080, isPort, "a port, 1 to 65535"),
+  appPort: number("APP_PORT", 8081, isPort, "a port, 1 to 65535"),
+  grace: number("ENTRYPOINT_GRACE", 9, isSeconds, "a number of seconds, 0 to 86400"),
+  ready: number("ENTRYPOINT_READY", 240, isSeconds, "a number of seconds, 0 to 86400"),
+  log: env.ENTRYPOINT_LOG || (env.K_SERVICE || env.CLOUD_RUN_JOB ? "json" : "text"),
+  template: env.ENTRYPOINT_NGINX ? read("ENTRYPOINT_NGINX=", env.ENTRYPOINT_NGINX) : undefined,
+  static: resolve(env.ENTRYPOINT_STATIC || "static"),
+};
+
+// A variable that is set to nothing counts as unset, as in ${PORT:-8080}.
+function number(name: string, byDefault: number, valid: (text: string) => boolean, what: string) {
+  const text = env[name] || `${byDefault}`;
+  if (valid(text)) return Number(text);
+  problems.push(`${name}=${text}: must be ${what}`);
+  return byDefault;
+}
+
+function isPort(text: string): boolean {
+  return /^\d{1,5}$/.test(text) && Number(text) >= 1 && Number(text) <= 65535;
+}
+
+function isSeconds(text: string): boolean {
+  return /^\d+(\.\d+)?$/.test(text) && Number(text) <= 86400;
+}
+
+function read(what: string, path: string): string {
+  try {
+    return fs.readFileSync(path, "utf8");
+  } catch (error) {
+    problems.push(`${what}${path}: must be a readable file (${codeOf(error)})`);
+    return "";
+  }
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error ? `${error.code}` : `${error}`;
+}
+
+/** Fills the table, or gives the exit code of a call that starts nothing. */
+function readCommandLine(argv: string[]): number | undefined {
+  const words = [...argv];
+  let path: string | undefined;
+  let check = false;
+  while (words[0]?.startsWith("-")) {
+    const option = words.shift();
+    if (option === "--") break;
+    else if (option === "--help") return print(HELP);
+    else if (option === "--version") return print(`entrypoint ${VERSION}\n`);
+    else if (option === "--check") check = true;
+    else if (option !== "-f") problems.push(`${option}: no such option; see entrypoint --help`);
+    else if (words[0]) path = words.shift();
+    else problems.push("-f: needs a FILE; see entrypoint --help");
+  }
+  if (words.length && path) problems.push("-f FILE or a COMMAND, not both; see entrypoint --help");
+  else if (words.length) table.push(...commandTable(words));
+  else if (path || fs.existsSync("Procfile")) table.push(...readProcfile(path ?? "Procfile"));
+  else if (!problems.length) problems.push("no COMMAND and no Procfile; see entrypoint --help");
+  checkSettings();
+  if (check) problems.push(...table.flatMap(notFound));
+  for (const problem of problems) say(problem, "ERROR");
+  if (problems.length) return 2;
+  const tooEarly = `would serve port ${settings.port} before those below it are ready: put it last`;
+  for (const { name } of table.filter(isTooEarly))
+    say(`${name}: has no PORT=... of its own and ${tooEarly}`, "WARNING");
+  return check ? print(plan()) : undefined;
+}
+
+function checkSettings(): void {
+  const { port, appPort, log, template = "" } = settings;
+  if (port === appPort) problems.push(`PORT=${port}: must differ from APP_PORT=${appPort}`);
+  if (log !== "text" && log !== "json")
+    problems.push(`ENTRYPOINT_LOG=${log}: must be text or json`);
+  if (env.ENTRYPOINT_STATIC && !isDirectory(settings.static))
+    problems.push(`ENTRYPOINT_STATIC=${env.ENTRYPOINT_STATIC}: must be a directory`);
+  for (const [variable, name = ""] of template.matchAll(/\$\{([A-Z_]+)\}/g))
+    if (!(name in { ...env, PORT: 1, APP_PORT: 1, ENTRYPOINT_STATIC: 1, NGINX_CONF: 1 }))
+      problems.push(`ENTRYPOINT_NGINX=${env.ENTRYPOINT_NGINX}: ${variable} is not set`);
+}
+
+function isDirectory(path: string): boolean {
+  return fs.existsSync(`${path}/.`);
+}
+
+function notFound({ name, program }: Row): string[] {
+  const found = !program || which.sync(program, { nothrow: true });
+  return found ? [] : [`${name}: ${program}: not found or not executable`];
+}
+
+function plan(): string {
+  const rows = table.map((row) => [
+    row.name,
+    `${row.port ?? settings.port}`,
+    row.release ? "to its end" : row.port && row !== table.at(-1) ? "until it listens" : "no",
+    row.stopSignal,
+    row.command + (isTooEarly(row) ? "   # put it last" : ""),
+  ]);
+  rows.unshift(["NAME", "PORT", "WAITED FOR", "STOP SIGNAL", "COMMAND"]);
+  const width = (column: number) => Math.max(...rows.map((row) => row[column]?.length ?? 0));
+  const widths = [width(0), width(1), width(2), width(3)];
+  const line = (row: string[]) => row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join("  ");
+  return rows.map((row) => `${line(row)}\n`).join("");
+}
+
+// ---- the table: a Procfile's lines, or the two lines that a COMMAND stands for
+
+function commandTable(words: string[]): Row[] {
+  const command = words.map(quoted).join(" ");
+  const app = readRow("", "app", `PORT=$APP_PORT ${command}`);
+  // `exec` here whatever the first word is: a COMMAND is a program, never a word of the shell's.
+  // -e: without it nginx, started by any user but root, complains of its compiled-in log file.
+  return [
+    { ...app, shell: `PORT=$APP_PORT exec ${command}`, program: words[0] },
+    readRow("", "nginx", "nginx -c $NGINX_CONF -e stderr"),
+  ];
+}
+
+function quoted(word: string): string {
+  return /^[\w./:@%+,-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+}
+
+function readProcfile(path: string): Row[] {
+  const rows: Row[] = [];
+  for (const [i, line] of read("", path).split(/\r?\n/).entries()) {
+    if (!line.trim() || line.startsWith("#")) continue;
+    const where = `${path}:${i + 1}: `;
+    const [, name, command] = /^([\w-]+):\s*(\S.*)$/.exec(line) ?? [];
+    if (!name || !command) {
+      problems.push(`${where}must be \`name: command\`, name of letters, digits, _ and -`);
+      continue;
+    }
+    const row = readRow(where, name, command);
+    if (rows.some((other) => other.name === name))
+      problems.push(`${where}${name}: there is a process of this name already`);
+    const rival = rows.find((other) => row.port && other.port === row.port);
+    if (rival) problems.push(`${where}${name}: ${rival.name} has port ${row.port} already`);
+    rows.push(row);
+  }
+  if (!rows.length && !problems.length) problems.push(`${path}: names no process`);
+  return rows.sort((a, b) => Number(b.release) - Number(a.release));
+}
+
+// Characters of a word of sh, in which no operator hides; the assignments that open a command;
+// a command with no operator but redirections.
+const WORD = String.raw`(?:[^\s;&|()<>'"\\\x60]|\\.|'[^']*'|"(?:[^"\\]|\\.)*")`;
+const ASSIGNMENT = String.raw`([A-Za-z_]\w*)=(${WORD}*)\s+`;
+const COMMAND = new RegExp(`^((?:${ASSIGNMENT})*)((?:env\\s+(?:${ASSIGNMENT})+)?)`);
+const SIMPLE = new RegExp(String.raw`^(?:${WORD}|\s|[<>]&?)+$`);
+// No programs: the reserved words of sh, and built-ins that act on the shell or differ from a
+// program of the same name.
+const BUILT_IN = new Set(
+  `. : [ ! { alias bg case cd command echo eval exec exit export false fg for function getopts if
+  jobs kill printf pwd read readonly return set shift source test time times trap true type ulimit
+  umask unalias unset until wait while`.split(/\s+/),
+);
+
+function readRow(where: string, name: string, command: string): Row {
+  const [opening = "", assignments = "", , , viaEnv = ""] = COMMAND.exec(command) ?? [];
+  const rest = command.slice(opening.length);
+  const assigned = new Map<string, string>();
+  for (const [, variable = "", value = ""] of opening.matchAll(new RegExp(ASSIGNMENT, "g")))
+    assigned.set(variable, value.replace(/^(["'])(.*)\1$/, "$2"));
+  const word = /^(?:exec\s+)?([\w./@%+-]+)(?!\S)/.exec(rest)?.[1];
+  const program = word && !BUILT_IN.has(word) ? word : undefined;
+  // As bash does by itself. Without `exec` dash stays the leader of the group, and the stop
+  // signal reaches it instead of the server.
+  const exec = program && SIMPLE.test(rest) && !/^exec\s/.test(rest) ? "exec " : "";
+  const port = assigned.get("PORT")?.replace(/^\$(APP_PORT|\{APP_PORT\})$/, `${settings.appPort}`);
+  if (port !== undefined && !isPort(port))
+    problems.push(`${where}${name}: PORT=${port}: must be a port, 1 to 65535, or $APP_PORT`);
+  const asked = assigned.get("STOPSIGNAL");
+  const signal = SIGNALS.find((s) => [s, s.slice(3), `${os.signals[s]}`].includes(asked ?? ""));
+  if (asked !== undefined && !signal)
+    problems.push(`${where}${name}: STOPSIGNAL=${asked}: must be a signal, such as SIGINT`);
+  return {
+    name,
+    command,
+    shell: `${assignments}${exec}${viaEnv}${rest}`,
+    program,
+    port: port && Number(port) !== settings.port ? Number(port) : undefined,
+    stopSignal: signal ?? (basename(program ?? "") === "nginx" ? "SIGQUIT" : "SIGTERM"),
+    release: name === "release",
+  };
+}
+
+const SIGNALS = Object.keys(os.signals) as NodeJS.Signals[];
+
+function isTooEarly(row: Row): boolean {
+  const below = table.slice(table.indexOf(row) + 1);
+  return !row.port && !row.release && below.some((other) => other.port);
+}
+
+// ---- start: in the order of the table, each in a process group of its own, its output on pipes
+
+let directory = ""; // of this run, private
+let childEnv: NodeJS.ProcessEnv = {};
+
+/** What all of them share: signal handlers, a directory, an environment. */
+function prepare(): End | undefined {
+  for (const signal of ["SIGTERM", "SIGINT", "SIGQUIT"] as const)
+    process.on(signal, () => askToStop(signal));
+  for (const signal of ["SIGHUP", "SIGUSR1", "SIGUSR2"] as const)
+    process.on(signal, () => {
+      if (signal === "SIGHUP" && isatty(0)) askToStop(signal);
+      else if (children.length === table.length) signalLeader(children.at(-1), signal);
+    });
+  process.on("exit", () => {
+    for (const child of children) signalGroup(child, "SIGKILL");
+    fs.rmSync(directory, { recursive: true, force: true });
+  });
+  try {
+    directory = fs.mkdtempSync(join(tmpdir(), "entrypoint-"));
+    const NGINX_CONF = join(directory, "nginx.conf");
+    const { port, appPort } = settings;
+    childEnv = { ...env, PORT: `${port}`, APP_PORT: `${appPort}`, NGINX_CONF };
+    if (stdout.colours.isColorSupported) childEnv.FORCE_COLOR ??= "1";
+    fs.writeFileSync(NGINX_CONF, nginxConf());
+  } catch (error) {
+    const cure = "mount a tmpfs on /tmp or let TMPDIR name a directory to write in";
+    return { why: `${tmpdir()}: cannot be written in (${codeOf(error)}): ${cure}`, code: 2 };
+  }
+  oomKillsBefore = memoryCgroup().kills;
+  if (process.pid === 1) {
+    const cure = "put tini in front of it, or use docker run --init";
+    say(`runs as PID 1, so zombies are not reaped: ${cure}`, "WARNING");
+  }
+  return undefined;
+}
+
+// zx as it comes, whatever ZX_ variables there are; a command is a line for sh, with no quotes added.
+const plain = {
+  ...{ shell: "sh", prefix: "", postfix: "", quote: (line: string) => line, cwd: "", timeout: 0 },
+  ...{ quiet: true, verbose: false, preferLocal: false, detached: false },
+};
+
+/** Starts it. Settles once the next one may start, or with what ends the container. */
+function start(row: Row): Promise<End | undefined> {
+  const [out, err] = [pipe(), pipe()];
+  const startedAt = performance.now();
+  const stdio: StdioOptions = ["ignore", out.writeEnd, err.writeEnd];
+  const options = { ...plain, detached: true, nothrow: true, env: childEnv, stdio };
+  const leader = $(options)`${row.shell}`;
+  fs.closeSync(out.writeEnd);
+  fs.closeSync(err.writeEnd);
+  const exit: Promise<End> = leader.then(({ exitCode, signal, cause }) => {
+    const after = performance.now() - startedAt;
+    const unstarted = codeOf(cause) === "ENOENT" ? 127 : 126;
+    const code = cause ? unstarted : (exitCode ?? 128 + (signal ? os.signals[signal] : 0));
+    const { name, program = "a program" } = row;
+    let how = signal ? `killed by ${signal}` : `exit code ${code}`;
+    if (cause) how = `sh could not be started (${codeOf(cause)})`;
+    else if (code === 127) how += ` (${program} not found)`;
+    else if (code === 126) how += ` (${program} not executable)`;
+    const end = { child, code, after, why: `${name}: ${how} after ${time(after)}` };
+    child.ended = true;
+    ends.push(end);
+    return end;
+  });
+  const logs = Promise.all([copy(out.source, stdout, row), copy(err.source, stderr, row)]);
+  const child: Child = {
+    row,
+    pid: leader.pid ?? 0,
+    startedAt,
+    exit,
+    logs,
+    ended: false,
+    gone: false,
+  };
+  children.push(child);
+  return isUp(child, row === table.at(-1));
+}
+
+type Pipe = { source: AsyncIterable<Uint8Array>; writeEnd: number };
+
+// A pipe, because child_process's own "pipe" is a socket, and nginx cannot open /dev/stdout on one.
+const libc = typeof Bun === "undefined" ? undefined : await openLibc();
+
+async function openLibc() {
+  const { dlopen } = await import("bun:ffi");
+  try {
+    return dlopen("libc.so.6", {
+      pipe2: { args: ["ptr", "i32"], returns: "i32" },
+      fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
+    }).symbols;
+  } catch {
+    return undefined; // not glibc
+  }
+}
+
+function pipe(): Pipe {
+  const O_CLOEXEC = 0o2000000;
+  const fds = new Int32Array(2);
+  if (libc?.pipe2(fds, O_CLOEXEC) === 0) {
+    const [readEnd = 0, writeEnd = 0] = fds;
+    return { source: Bun.file(readEnd).stream(), writeEnd };
+  }
+  const path = join(directory, "fifo");
+  $({ ...plain, sync: true })`${`mkfifo ${quoted(path)}`}`;
+  const { O_RDONLY, O_WRONLY, O_NONBLOCK } = fs.constants;
+  const readEnd = fs.openSync(path, O_RDONLY | O_NONBLOCK); // without it, it waits for a writer
+  const pipe = { writeEnd: fs.openSync(path, O_WRONLY) };
+  // Deno cannot wait for a descriptor to be readable: there each read blocks a thread.
+  const blocking = "Deno" in globalThis ? fs.openSync(path, O_RDONLY) : undefined;
+  fs.rmSync(path);
+  if (blocking === undefined)
+    return { ...pipe, source: new Socket({ fd: readEnd, readable: true, writable: false }) };
+  fs.closeSync(readEnd);
+  return { ...pipe, source: fs.createReadStream("", { fd: blocking }) };
+}
+
+// ---- readiness: a process with a port of its own is up when something accepts a connection on it
+
+/** Undefined once the next process may start. */
+async function isUp(child: Child, last: boolean): Promise<End | undefined> {
+  const { name, port, release } = child.row;
+  if (release) {
+    const end = await child.exit;
+    return end.code === 0 && !last ? undefined : end;
+  }
+  if (last || !port || (await listened(child, port, settings.ready))) return undefined;
+  const instead = (await listens(settings.port)) ? `; does it listen on ${settings.port}?` : "";
+  const why = `${name}: did not listen on port ${port} within ${time(settings.ready * 1000)}`;
+  return { why: `${why}: it must listen on $PORT${instead}`, code: 1 };
+}
+
+/** Whether `child` listened within `limit` seconds. Asks often at first, then at every 50th. */
+async function listened(child: Child, port: number, limit: number): Promise<boolean> {
+  const since = performance.now();
+  const left = () => limit * 1000 - (performance.now() - since);
+  for (let next = 10_000; left() > 0 && !child.ended; ) {
+    if (await listens(port)) {
+      child.upAfter = performance.now() - child.startedAt;
+      return true;
+    }
+    const waited = performance.now() - since;
+    if (waited > next) {
+      say(`${child.row.name}: does not listen on port ${port} after ${time(waited)}: waiting`);
+      next += 30_000;
+    }
+    await sleep(Math.min(Math.max(waited / 50, 2), 250, Math.max(left(), 1)));
+  }
+  return child.ended || limit === 0;
+}
+
+/** Whether something on this host accepts a connection on the port. */
+function listens(port: number): Promise<boolean> {
+  const at = (host: string) =>
+    new Promise<void>((accepted, refused) => {
+      const socket = connect({ port, host });
+      socket.on("error", refused).setTimeout(1000, () => socket.destroy(new Error("no answer")));
+      socket.on("connect", () => {
+        // A connection from an ephemeral port can meet itself.
+        if (socket.localPort === port) refused();
+        else accepted();
+        socket.destroy();
+      });
+    });
+  return Promise.any([at("127.0.0.1"), at("::1")]).then(
+    () => true,
+    () => false,
+  );
+}
+
+async function portTaken({ name, port, release }: Row): Promise<End | undefined> {
+  const shared = !port && children.some((child) => !child.row.port && !child.row.release);
+  if (release || shared || !(await listens(port ?? settings.port))) return undefined;
+  const why = `${name}: another program listens on port ${port ?? settings.port} already`;
+  return { why: `${why}: end it or choose another port`, code: 2 };
+}
+
+/** One line when all are up. For nothing else the last one is waited for, and not for long. */
+async function sayWhenReady(): Promise<void> {
+  const last = children.at(-1);
+  if (!last || last.row.release) return;
+  const startedAt = performance.now();
+  const port = last.row.port ?? settings.port;
+  await listened(last, port, Math.min(settings.ready, 10));
+  if (over) return;
+  const times = children.map(({ row, upAfter }) => upAfter && `${row.name} ${time(upAfter)}`);
+  if (settings.ready && !last.upAfter)
+    times.push(`${last.row.name} does not listen on port ${port} yet`);
+  const total = time(last.upAfter ? performance.now() : startedAt);
+  say(`ready in ${total}: ${times.filter(Boolean).join(", ") || "waited for none"}`);
+}
+
+// ---- the race: as `wait -n` does, the first to end decides
+
+function firstEnd(): Promise<End> {
+  const servers = children.filter((child) => !child.row.release);
+  return Promise.race([stopAsked.promise, ...servers.map((child) => child.exit)]);
+}
+
+/** Fail fast: SIGTERM to every group, SIGKILL a second later. Gives the exit code. */
+async function failFast(end: End): Promise<number> {
+  over = true;
+  const inBackground = end.child && !isGone(end.child);
+  for (const child of children) signalGroup(child, "SIGTERM");
+  // Its last words before ours. A daemon that left the group may hold the pipes still.
+  const silent = await Promise.race([end.child?.logs.then(() => true) ?? true, sleep(50)]);
+  const why = end.why + hintFor(end, inBackground || !silent);
+  say(why, end.code === 0 ? "WARNING" : "ERROR");
+  await Promise.race([allGone(), sleep(1000), killAsked.promise]);
+  await killWhatIsLeft();
+  return end.code;
+}
+
+function hintFor({ child, code, after = 0 }: End, livesOn: boolean): string {
+  if (child && code === 0 && after < 1000 && livesOn)
+    return ": it lives on in the background; keep it in the foreground, nginx with `daemon off;`";
+  if (code !== 137) return "";
+  const { kills, limit } = memoryCgroup();
+  return kills > oomKillsBefore
+    ? `: out of memory, the limit is ${limit}; raise it or use less`
+    : "";
+}
+
+let oomKillsBefore = 0;
+
+/** The kernel's count of processes that it killed for want of memory. */
+function memoryCgroup(): { kills: number; limit: string } {
+  const events = cgroup("memory", "memory.oom_control", "memory.events");
+  const limit = Number(cgroup("memory", "memory.limit_in_bytes", "memory.max")) / 2 ** 20;
+  const kills = Number(/^oom_kill (\d+)/m.exec(events)?.[1] ?? 0);
+  return { kills, limit: `${Math.round(limit)} MiB` };
+}
+
+/** The first of these files that this container's cgroup has: v1 or v2, own mount or the host's. */
+function cgroup(controller: string, ...names: string[]): string {
+  const own = contents("/proc/self/cgroup");
+  const v1 = new RegExp(`:(?:.*,)?${controller}(?:,.*)?:(.*)`).exec(own)?.[1] ?? "";
+  const v2 = /^0::(.*)/m.exec(own)?.[1] ?? "";
+  const found = [`/${controller}${v1}`, `/${controller}`, v2, ""]
+    .flatMap((place) => names.map((name) => contents(`/sys/fs/cgroup${place}/${name}`)))
+    .find((text) => text !== "");
+  return found ?? "";
+}
+
+function contents(path: string): string {
+  try {
+    return fs.readFileSync(path, "utf8");
+  } catch {
+    return "";
+  }
+}
+
+// ---- stop: bottom-up, each group empty before the next one is asked
+
+let askedAt: number | undefined;
+
+function askToStop(signal: NodeJS.Signals): void {
+  const now = performance.now();
+  askedAt ??= now;
+  stopAsked.resolve({ why: signal, code: 0, stop: true });
+  // npm hands a terminal's Ctrl-C on to a process that has had it already.
+  if (now > askedAt && !(isatty(0) && now - askedAt < 100)) killAsked.resolve();
+}
+
+/** Drains the table from its last line to its first. Gives the exit code. */
+async function drain(why: string): Promise<number> {
+  over = true;
+  const since = performance.now();
+  const left = (reserve: number) =>
+    sleep(Math.max(0, (settings.grace - reserve) * 1000 - (performance.now() - since)));
+  const running = children.filter((child) => !isGone(child)).reverse();
+  const names = running.map((child) => child.row.name).join(", then ");
+  say(`${why}: stopping ${names || "before anything has started"}`);
+  const oneByOne = (async () => {
+    for (const child of running) await stop(child);
+  })();
+  await Promise.race([oneByOne, left(1), killAsked.promise]);
+  for (const child of running) stop(child);
+  await Promise.race([allGone(), left(0), killAsked.promise]);
+  const killed = await killWhatIsLeft();
+  const wrong = ends.find((end) => !isAsAsked(end));
+  if (wrong && !killed) say(wrong.why, "ERROR");
+  const code = killed ? 137 : (wrong?.code ?? 0);
+  say(`stopped in ${time(performance.now() - since)}, exit code ${code}`);
+  return code;
+}
+
+/** 0, or the signal that it was sent; a shell or a JVM reports that as 128+n. */
+function isAsAsked({ code, child }: End): boolean {
+  return code === 0 || (child?.asked !== undefined && code === 128 + os.signals[child.asked]);
+}
+
+/** Asks the leader alone, who tells its workers itself; then whom it left behind. */
+async function stop(child: Child): Promise<void> {
+  if (child.asked) return;
+  child.asked = child.row.stopSignal;
+  signalLeader(child, child.asked);
+  await child.exit;
+  signalGroup(child, child.asked);
+  await gone(child);
+}
+
+function signalLeader(child: Child | undefined, signal: NodeJS.Signals): void {
+  if (child && !child.ended) send(child.pid, signal);
+}
+
+function signalGroup(child: Child, signal: NodeJS.Signals): void {
+  if (!isGone(child)) send(-child.pid, signal);
+}
+
+/** Whether it was there to be signalled: kill(2). */
+function send(pid: number, signal: NodeJS.Signals | 0): boolean {
+  try {
+    return process.kill(pid, signal);
+  } catch (error) {
+    return codeOf(error) === "EPERM"; // there, but another user's
+  }
+}
+
+/** How many processes had to be killed. Returns when they are gone. */
+async function killWhatIsLeft(): Promise<number> {
+  const left = children.filter((child) => !isGone(child));
+  for (const child of left) {
+    say(`${child.row.name}: did not stop in time: killed`, "ERROR");
+    signalGroup(child, "SIGKILL");
+  }
+  await Promise.race([allGone(), sleep(1000)]);
+  return left.length;
+}
+
+function isGone(child: Child): boolean {
+  const { pid, ended } = child;
+  child.gone ||= !pid || (ended && (!send(-pid, 0) || onlyZombies(pid)));
+  return child.gone;
+}
+
+/**
+ * Zombies keep their group in being until PID 1 reaps them: late, or never if that is us.
+ * Deno does not let us see them.
+ */
+function onlyZombies(group: number): boolean {
+  if (contents("/proc/self/stat") === "") return false;
+  const processes = fs.readdirSync("/proc").filter((name) => /^\d+$/.test(name));
+  const stats = processes.map((pid) => contents(`/proc/${pid}/stat`).replace(/^.*\) /s, ""));
+  return !stats.some((stat) => !stat.startsWith("Z") && stat.split(" ")[2] === `${group}`);
+}
+
+async function gone(child: Child): Promise<void> {
+  await child.exit;
+  for (let wait = 1; !isGone(child); wait = Math.min(wait * 1.5, 20)) await sleep(wait);
+}
+
+function allGone(): Promise<unknown> {
+  return Promise.all(children.map(gone));
+}
+
+// ---- logs: whole lines, the process's name in front, nothing lost and nothing held back
+
+const LINE = 65536; // bytes of a line at most; a longer one is cut into pieces
+const STALL = 800; // milliseconds without progress after which a reader is given up at the end
+const COLOURS = ["cyan", "yellow", "green", "magenta", "blue"] as const;
+const SELF = "entrypoint";
+
+/** A stream of ours. Two descriptors of one file share the state of its last line. */
+type Sink = {
+  stream: NodeJS.WriteStream;
+  colours: ReturnType<typeof pc.createColors>;
+  lastLine: { open: boolean };
+  closed: boolean;
+};
+
+const stdout = sink(process.stdout, "stdout", 1);
+const stderr = sink(process.stderr, "stderr", 2);
+if (sameFile(1, 2)) stderr.lastLine = stdout.lastLine;
+// A pipe holds 64 KiB. A chunk is more with its prefixes, and would take two writes: fcntl(2).
+const F_SETPIPE_SZ = 1031;
+libc?.fcntl(1, F_SETPIPE_SZ, 4 * LINE);
+let writing = 0; // writes that the reader has not taken yet
+let moved = 0; // bytes read and writes taken: it stands still when a reader stalls
+let said: Promise<unknown> = Promise.resolve(); // the last line of our own
+
+function sink(stream: NodeJS.WriteStream, name: string, fd: number): Sink {
+  const wanted = env.FORCE_COLOR ? env.FORCE_COLOR !== "0" : isatty(fd) && env.TERM !== "dumb";
+  const colours = pc.createColors(wanted && !env.NO_COLOR);
+  const made: Sink = { stream, colours, lastLine: { open: false }, closed: false };
+  stream.on("error", (error) => {
+    made.closed = true;
+    const why = `${name} has lost its reader (${codeOf(error)})`;
+    stopAsked.resolve({ why, code: 0, stop: true });
+  });
+  return made;
+}
+
+function sameFile(a: number, b: number): boolean {
+  const [one, other] = [fs.fstatSync(a), fs.fstatSync(b)];
+  return one.dev === other.dev && one.ino === other.ino;
+}
+
+/** Settles when the reader has taken all of it, so that whoever awaits it keeps its pace. */
+function write(to: Sink, text: string, encoding: "latin1" | "utf8"): Promise<void> {
+  if (to.closed) return turn(); // not at once: a flood would keep the signals waiting
+  const newline = to.lastLine.open ? "\n" : "";
+  to.lastLine.open = !text.endsWith("\n");
+  writing++;
+  return new Promise((taken) =>
+    // A Buffer: Bun's stdout takes a string for UTF-8 whatever the encoding it is given.
+    to.stream.write(Buffer.from(newline + text, encoding), () => {
+      writing--;
+      moved++;
+      taken();
+    }),
+  );
+}
+
+function print(text: string): number {
+  said = write(stdout, text, "utf8");
+  return 0;
+}
+
+/** A line of our own. The severities are Cloud Logging's. */
+function say(message: string, severity: "INFO" | "WARNING" | "ERROR" = "INFO"): void {
+  const { red, yellow, bold } = stderr.colours;
+  const colour = { INFO: bold, WARNING: yellow, ERROR: red }[severity];
+  const text = isJson()
+    ? JSON.stringify({ severity, message, [LABELS]: { process: SELF } })
+    : `${colour(SELF)} | ${message}`;
+  said = write(stderr, `${text}\n`, "utf8");
+}
+
+/** Copies lines until the pipe ends. A line that is not whole yet is held back. */
+async function copy(source: AsyncIterable<Uint8Array>, to: Sink, row: Row): Promise<void> {
+  const width = Math.max(...table.map(({ name }) => name.length));
+  const colour = to.colours[COLOURS[table.indexOf(row) % COLOURS.length] ?? "cyan"];
+  const prefix = isJson() ? "" : `${colour(row.name.padEnd(width))} | `;
+  const emit = (lines: string) =>
+    isJson() ? write(to, entries(lines, row.name), "utf8") : write(to, lines, "latin1");
+  const longest = prefix.length + LINE;
+  let rest = prefix;
+  let pending: Promise<unknown> | undefined;
+  for await (const chunk of source) {
+    moved += chunk.length;
+    const text = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length).toString("latin1");
+    rest += prefix ? text.replaceAll("\n", `\n${prefix}`) : text;
+    let lines = "";
+    // Only the first line can be too long: no chunk is longer than LINE.
+    while ((rest.indexOf("\n") + 1 || rest.length + 1) > longest + 1) {
+      let end = longest;
+      if (isJson()) while (end > LINE - 3 && (rest.charCodeAt(end) & 0xc0) === 0x80) end--; // UTF-8
+      lines += `${rest.slice(0, end)}\n`;
+      rest = prefix + rest.slice(end);
+    }
+    const end = rest.lastIndexOf("\n") + 1;
+    lines += rest.slice(0, end);
+    rest = rest.slice(end);
+    await pending;
+    if (lines) pending = emit(lines);
+  }
+  await pending;
+  if (rest.length > prefix.length) await emit(rest);
+}
+
+/** Cloud Logging's structured form: https://cloud.google.com/logging/docs/structured-logging */
+const LABELS = "logging.googleapis.com/labels";
+
+function isJson(): boolean {
+  return settings.log === "json";
+}
+
+function entries(lines: string, name: string): string {
+  const text = Buffer.from(lines, "latin1").toString("utf8").replace(/\n$/, "");
+  const label = `"${LABELS}":{"process":${JSON.stringify(name)}}`;
+  let all = "";
+  for (const line of text.split("\n")) all += `${entry(line, label, name)}\n`;
+  return all;
+}
+
+function entry(line: string, label: string, name: string): string {
+  try {
+    if (/^\s*\{/.test(line)) return labelled(line, label, name);
+  } catch {} // a line of text after all, or an object too deep to be read
+  return `{"message":${JSON.stringify(line)},${label}}`;
+}
+
+/** An app's own object keeps its text, and so its numbers; only the label is put into it. */
+function labelled(line: string, label: string, name: string): string {
+  const fields = JSON.parse(line);
+  const own = fields[LABELS];
+  if (own === undefined) {
+    const comma = Object.keys(fields).length ? "," : "";
+    return `${line.slice(0, line.lastIndexOf("}"))}${comma}${label}}`;
+  }
+  const exact = JSON.parse(line, (_key, value, { source }) =>
+    typeof value === "number" ? JSON.rawJSON(source) : value,
+  );
+  const labels = typeof own === "object" && !Array.isArray(own) ? exact[LABELS] : {};
+  return JSON.stringify({ ...exact, [LABELS]: { ...labels, process: name } });
+}
+
+declare global {
+  interface JSON {
+    // ECMAScript's "JSON.parse source text access", for which TypeScript has no types yet.
+    parse(
+      text: string,
+      reviver: (key: string, value: unknown, at: { source: string }) => unknown,
+    ): Record<string, object>;
+    rawJSON(text: string): unknown;
+  }
+}
+
+/**
+ * Waits until the readers have taken everything: each pipe to its end or, where a process that
+ * left its group holds it open, until it is quiet.
+ */
+async function flushed(): Promise<void> {
+  const all = Promise.all([said, ...children.map((child) => child.logs)]).then(() => true);
+  const tick = 20;
+  const most = moved + children.length * 2 ** 20; // more than was left to copy
+  let idle = 0; // milliseconds with nothing left to write: what comes still is a daemon's
+  for (let quiet = 0; quiet < (writing ? STALL : 60) && idle < 1000 && moved < most; ) {
+    const seen = moved;
+    if (await Promise.race([all, sleep(tick)])) return;
+    quiet = moved === seen ? quiet + tick : 0;
+    if (!writing) idle += tick;
+  }
+}
+
+function time(milliseconds: number): string {
+  if (milliseconds < 1000) return `${Math.round(milliseconds)} ms`;
+  const s = milliseconds / 1000;
+  if (s < 120) return `${Number(s.toFixed(1))} s`;
+  return s < 7200 ? `${Math.round(s / 60)} min` : `${Math.round(s / 3600)} h`;
+}
+
+// ---- nginx: the configuration that $NGINX_CONF names
+
+function nginxConf(): string {
+  const known: NodeJS.ProcessEnv = { ...childEnv, ENTRYPOINT_STATIC: settings.static };
+  return (settings.template ?? builtIn()).replace(
+    /\$\{(\w+)\}/g,
+    (whole, name) => known[name] ?? whole,
+  );
+}
+
+/** The CPUs that the container may use: those of its set, and no more than its quota pays for. */
+function cpus(): number {
+  const max = cgroup("cpu", "cpu.max", "cpu.cfs_quota_us"); // "50000 100000", "max 100000"; "-1"
+  const [quota = 0, period = 0] = `${max} ${cgroup("cpu", "cpu.cfs_period_us")}`
+    .split(/\s+/)
+    .map(Number);
+  const paid = quota > 0 ? Math.ceil(quota / period) : Number.POSITIVE_INFINITY;
+  return Math.min(availableParallelism(), paid);
+}
+
+/** Transparent: what works without nginx in front works with it, from nginx 1.22 on. */
+function builtIn(): string {
+  const { port, appPort, grace } = settings;
+  const files = settings.static.replace(/["\\]/g, "\\$&").replaceAll("$", () => `\${dollar}`);
+  const root = process.getuid?.() === 0;
+  const addresses = Object.values(networkInterfaces()).flat();
+  const ipv6 = addresses.some((address) => address?.family === "IPv6");
+  return `# Written by entrypoint ${VERSION} for this run.
+daemon off;
+${root ? "user root; # what the app can read, nginx can" : ""}
+pid ${directory}/nginx.pid;
+error_log stderr warn;
+worker_processes ${cpus()};
+worker_shutdown_timeout ${Math.max(100, (grace - 1.5) * 1000)}ms; # shortly before ENTRYPOINT_GRACE ends
+events { worker_connections 4096; }
+http {
+  access_log /dev/stdout;
+  include /etc/nginx/mime[.]types; # a pattern may match nothing
+  types_hash_max_size 4096;
+  default_type application/octet-stream;
+  client_body_temp_path ${directory}/body;
+  proxy_temp_path ${directory}/proxy;
+  fastcgi_temp_path ${directory}/fastcgi;
+  uwsgi_temp_path ${directory}/uwsgi;
+  scgi_temp_path ${directory}/scgi;
+  sendfile on;
+  server_tokens off;
+  absolute_redirect off;
+
+  # Requests of any size, up to an hour long, with any headers.
+  client_max_body_size 0;
+  client_body_timeout 3600s;
+  send_timeout 3600s;
+  keepalive_timeout 620s; # longer than the 600 s of Google's load balancers
+  ignore_invalid_headers off;
+  large_client_header_buffers 8 64k;
+
+  # What a proxy outside has set stays as it came.
+  map $http_upgrade $connection_header { default upgrade; "" ""; }
+  map $http_host $host_header { default $http_host; "" $host; }
+  map $http_x_forwarded_for $forwarded_for { default $http_x_forwarded_for; "" $remote_addr; }
+  map $http_x_forwarded_proto $forwarded_proto { default $http_x_forwarded_proto; "" $scheme; }
+
+  ${files.includes("$") ? 'geo $dollar { default "$"; }' : ""}
+  upstream app {
+    server 127.0.0.1:${appPort};
+    keepalive 64;
+    keepalive_timeout 1s; # less than any app's, so that none closes a connection just taken
+  }
+  server {
+    listen ${port};
+    ${ipv6 ? `listen [::]:${port};` : ""}
+    server_name localhost;
+    ${isDirectory(settings.static) ? `location /static/ { alias "${files}/"; }` : ""}
+    location / {
+      proxy_pass http://app;
+      proxy_http_version 1.1;
+      proxy_request_buffering off;
+      proxy_buffering off;
+      proxy_read_timeout 3600s;
+      proxy_send_timeout 3600s;
+      proxy_buffer_size 64k;
+      proxy_buffers 8 64k;
+      proxy_busy_buffers_size 128k;
+      proxy_redirect off;
+      proxy_pass_header Server;
+      proxy_pass_header Date;
+      proxy_set_header Host $host_header;
+      proxy_set_header Connection $connection_header;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header X-Forwarded-For $forwarded_for;
+      proxy_set_header X-Forwarded-Proto $forwarded_proto;
+    }
+  }
+}
+`;
+}
+
+const code = await main(process.argv.slice(2)).catch((error) => {
+  say(`${error.message}: cannot go on`, "ERROR");
+  return 1;
+});
+await flushed();
+process.exit(code);

@@ -1,0 +1,362 @@
+// Design sections 2, 3 and 9: the command line, the table, the environment, and what is wrong there.
+
+import { expect } from "bun:test";
+import fs from "node:fs";
+import path from "node:path";
+import manifest from "../package.json";
+import { type Box, forever, freePort, root, section } from "./harness.ts";
+
+/** Runs it to the end, and gives what it said there. */
+async function ended(box: Box, args: string[], env: Record<string, string> = {}) {
+  const run = box.start(args, { env });
+  const { code } = await run.exit();
+  const { text: stderr, lines } = run.stderr;
+  return { code, stdout: run.stdout.text, stderr, errors: lines };
+}
+
+section("command line", (it) => {
+  it("--help says how to call it and names every variable, on stdout", async (box) => {
+    const { code, stdout, stderr } = await ended(box, ["--help"]);
+    expect(code).toBe(0);
+    expect(stderr).toBe("");
+    for (const word of ["-f FILE", "--check", "COMMAND", "PORT", "APP_PORT", "release:"])
+      expect(stdout).toContain(word);
+    for (const name of ["GRACE", "READY", "LOG", "NGINX", "STATIC"])
+      expect(stdout).toContain(`ENTRYPOINT_${name}`);
+  });
+
+  it("--version is the version of package.json", async (box) => {
+    const { code, stdout } = await ended(box, ["--version"]);
+    expect(code).toBe(0);
+    expect(stdout).toContain(manifest.version);
+  });
+
+  const misuse: [string, string[], RegExp][] = [
+    ["an option that is none", ["--frobnicate"], /--frobnicate.*entrypoint --help/],
+    ["-f without a FILE", ["-f"], /-f.*entrypoint --help/],
+    ["neither COMMAND nor Procfile", [], /Procfile.*entrypoint --help/],
+    ["only --check and no Procfile", ["--check"], /Procfile.*entrypoint --help/],
+    ["only --", ["--"], /Procfile.*entrypoint --help/],
+    ["FILE and a COMMAND", ["-f", "Other", "true"], /-f.*entrypoint --help/],
+    ["a FILE that is not there", ["-f", "nowhere/Procfile"], /nowhere\/Procfile/],
+    ["a FILE that is a directory", ["-f", "."], /\..*EISDIR|directory/],
+  ];
+  for (const [what, args, message] of misuse) {
+    it(`${what} is an error with code 2`, async (box) => {
+      const { code, stdout, errors } = await ended(box, args);
+      expect(errors.join("\n")).toMatch(message);
+      for (const line of errors) expect(line).toStartWith("entrypoint | ");
+      expect(stdout).toBe("");
+      expect(code).toBe(2);
+    });
+  }
+
+  it("options end at the first word that is not one, and at --", async (box) => {
+    for (const args of [[], ["--"]]) {
+      const words = [...args, "sh", "-c", 'echo "$@" >words', "sh", "--help", "-f", "--check"];
+      expect((await ended(box, words)).code).toBe(0);
+      expect(box.read("words")).toBe("--help -f --check\n");
+      fs.rmSync(path.join(box.dir, "words"));
+    }
+    const dashed = box.write("-dashed", "#!/bin/sh\necho here >dashed\n");
+    fs.chmodSync(dashed, 0o755);
+    const ownDashes = box.runtime.name === "bun" ? ["--"] : []; // bun takes the first for itself
+    const { code } = await ended(box, [...ownDashes, "--", "-dashed"], {
+      PATH: `${box.dir}:${process.env.PATH}`,
+    });
+    expect([code, box.read("dashed")]).toEqual([0, "here\n"]);
+  });
+
+  it("a COMMAND reaches the app byte for byte", async (box) => {
+    const words = [
+      ...["", " ", "two words", "it's", '"quoted"', "$HOME", "`id`", "$(id)", "a\\b", "\\", "'"],
+      ...["new\nline", "\n", "tab\t", "*", "~", "#", "!", ";", "&&", "|", "A=b", "{a,b}", "[a]"],
+      ...["größe", "日本語", "🚀", "\u0001\u001b[0m", "--", "-f", "%s", "", "$'x'", "\r\n", ""],
+    ];
+    const { code } = await ended(box, ["sh", "-c", 'printf "%s\\0" "$@" >words', "sh", ...words]);
+    expect(code).toBe(0);
+    expect(box.read("words").split("\0")).toEqual([...words, ""]);
+  });
+
+  it("a COMMAND is a program, whatever it is called", async (box) => {
+    for (const name of ["if", "A=b", "two words", "exit", "test"]) {
+      const program = box.write(name, '#!/bin/sh\necho "$0" >called\n');
+      fs.chmodSync(program, 0o755);
+      const { code } = await ended(box, [`./${name}`]);
+      expect([code, box.read("called")]).toEqual([0, `./${name}\n`]);
+    }
+    const env = { PATH: `${box.dir}:${process.env.PATH}` };
+    const { code } = await ended(box, ["exit", "5"], env);
+    expect([code, path.basename(box.read("called").trim())]).toEqual([0, "exit"]);
+  });
+
+  it("a program that is not there is 127, one that may not run is 126, and both are named", async (box) => {
+    box.write("not-executable", "#!/bin/sh\n");
+    const cases: [string, number][] = [
+      ["no-such-program", 127],
+      ["./no-such-program", 127],
+      ["./not-executable", 126],
+    ];
+    for (const [program, expected] of cases) {
+      const byCommand = await ended(box, [program, "argument"]);
+      expect([program, byCommand.code]).toEqual([program, expected]);
+      expect(byCommand.stderr).toContain(program);
+      box.write("Procfile", `web: ${program} argument\n`);
+      const byProcfile = await ended(box, []);
+      expect([program, byProcfile.code]).toEqual([program, expected]);
+      expect(byProcfile.stderr).toContain(program);
+    }
+  });
+});
+
+section("the Procfile", (it) => {
+  it("may have comments, blank lines, CRLF, and no newline at its end", async (box) => {
+    box.write(
+      "Other",
+      "# a comment\r\n\r\none: echo 1 >>log\r\n   \n#two: false\nA_b-9:echo 2 >>log",
+    );
+    const { code, stdout } = await ended(box, ["--check", "-f", "Other"]);
+    expect(code).toBe(0);
+    const names = stdout.split("\n").map((row) => row.split(" ")[0]);
+    expect(names.slice(1)).toEqual(["one", "A_b-9", ""]);
+    expect(stdout).not.toContain("\r");
+  });
+
+  it("is given to sh as it stands", async (box) => {
+    const run = box.procfile([
+      "job: A='x  y' env B=\"$HOME\" sh -c 'echo \"$A|$B\"' && echo 'it''s' \\\"ok\\\" | cat; exit 3",
+    ]);
+    expect((await run.exit()).code).toBe(3);
+    expect(run.stdout.lines).toEqual([`job | x  y|${box.base}`, 'job | its "ok"']);
+  });
+
+  it("runs where sh is BusyBox", async (box) => {
+    const bin = path.join(box.base, "bin");
+    fs.mkdirSync(bin);
+    const busybox = Bun.which("busybox") ?? "";
+    for (const name of ["sh", "sleep", "cat", "mkfifo"])
+      fs.symlinkSync(busybox, path.join(bin, name));
+    const run = box.procfile([`up: ${forever}`, "job: readlink /proc/$$/exe; exit 4"], {
+      env: { PATH: `${bin}:${process.env.PATH}` },
+    });
+    expect((await run.exit()).code).toBe(4);
+    expect(run.stdout.text).toContain("busybox");
+    const command = await ended(box, ["sh", "-c", "exit $1", "sh", "6"], { PATH: bin });
+    expect(command.code).toBe(6);
+  });
+
+  const mistakes: [string, string, RegExp][] = [
+    ["no colon", "just words", /^entrypoint \| Procfile:1: .*name: command/],
+    ["a name with a dot", "a.b: true", /^entrypoint \| Procfile:1: .*name/],
+    ["no name", ": true", /^entrypoint \| Procfile:1: .*name/],
+    ["an indented name", " a: true", /^entrypoint \| Procfile:1: .*name/],
+    ["no command", "a:", /^entrypoint \| Procfile:1: .*command/],
+    ["a name twice", "a: true\na: false", /^entrypoint \| Procfile:2: a: .*already/],
+    ["a port twice", "a: PORT=9001 x\nb: PORT=9001 x", /^entrypoint \| Procfile:2: b: .*9001/],
+    ["a port that is a word", "a: PORT=http x", /^entrypoint \| Procfile:1: a: PORT=http.*65535/],
+    ["port 0", "a: PORT=0 x", /^entrypoint \| Procfile:1: a: PORT=0.*65535/],
+    ["port 70000", "a: env PORT=70000 x", /^entrypoint \| Procfile:1: a: PORT=70000.*65535/],
+    ["no such signal", "a: STOPSIGNAL=SIGFOO x", /^entrypoint \| Procfile:1: a: .*SIGFOO/],
+    ["nothing in it", "# nothing", /^entrypoint \| Procfile: /],
+  ];
+  for (const [what, text, message] of mistakes) {
+    it(`with ${what} is an error with code 2`, async (box) => {
+      box.write("Procfile", `${text}\n`);
+      const { code, stdout, errors } = await ended(box, []);
+      expect(errors).toHaveLength(1);
+      expect(errors[0]).toMatch(message);
+      expect([code, stdout]).toEqual([2, ""]);
+    });
+  }
+
+  it("with five mistakes reports five, with all that is wrong in the environment", async (box) => {
+    const lines = [
+      "fine: touch started",
+      "no colon here",
+      "bad.name: true",
+      "fine: touch started",
+      "a: PORT=http true",
+      "b: STOPSIGNAL=NONE true",
+    ];
+    box.write("Procfile", lines.join("\n"));
+    const { code, errors } = await ended(box, []);
+    const where = errors.map((line) => /^entrypoint \| Procfile:(\d+): /.exec(line)?.[1]);
+    expect(where).toEqual(["2", "3", "4", "5", "6"]);
+    expect([code, box.read("started")]).toEqual([2, ""]);
+
+    const more = await ended(box, [], { PORT: "http", ENTRYPOINT_GRACE: "-1" });
+    expect(more.errors).toHaveLength(7);
+    expect(more.code).toBe(2);
+    expect(fs.existsSync(path.join(box.dir, "started"))).toBe(false);
+  });
+});
+
+section("the environment", (it) => {
+  const mistakes: [string, string, RegExp?][] = [
+    ["PORT", "http"],
+    ["PORT", "0"],
+    ["PORT", "70000"],
+    ["PORT", "-1"],
+    ["PORT", "80.5"],
+    ["PORT", "1e3"],
+    ["PORT", "0x50"],
+    ["PORT", " 80"],
+    ["APP_PORT", "app"],
+    ["APP_PORT", "65536"],
+    ["APP_PORT", "8080", /APP_PORT.*8080|8080.*APP_PORT/],
+    ["ENTRYPOINT_GRACE", "-1"],
+    ["ENTRYPOINT_GRACE", "soon"],
+    ["ENTRYPOINT_GRACE", "9s"],
+    ["ENTRYPOINT_READY", "-0.5"],
+    ["ENTRYPOINT_READY", "Infinity"],
+    ["ENTRYPOINT_READY", "NaN"],
+    ["ENTRYPOINT_LOG", "xml", /ENTRYPOINT_LOG=xml.*text.*json/],
+    ["ENTRYPOINT_NGINX", "nowhere.conf"],
+    ["ENTRYPOINT_NGINX", "."],
+    ["ENTRYPOINT_STATIC", "nowhere"],
+  ];
+  for (const [name, value, message = new RegExp(`${name}=${value}: `)] of mistakes) {
+    it(`${name}=${value} is an error with code 2`, async (box) => {
+      const { code, errors } = await ended(box, ["touch", "started"], { [name]: value });
+      expect(errors).toHaveLength(1);
+      expect(errors[0]).toMatch(message);
+      expect([code, fs.existsSync(path.join(box.dir, "started"))]).toEqual([2, false]);
+    });
+  }
+
+  it("is reported with all its mistakes at once", async (box) => {
+    const { code, errors } = await ended(box, ["true"], {
+      PORT: "http",
+      APP_PORT: "0",
+      ENTRYPOINT_GRACE: "-1",
+      ENTRYPOINT_READY: "x",
+      ENTRYPOINT_LOG: "yaml",
+      ENTRYPOINT_NGINX: "nowhere",
+    });
+    expect(errors).toHaveLength(6);
+    expect(code).toBe(2);
+  });
+
+  it("of a process is the one that was given, and PORT, APP_PORT and NGINX_CONF", async (box) => {
+    const given = { ODD: "a\nb 'c' $d", EMPTY: "", PORT: "8123", ZX_VERBOSE: "true" };
+    const run = box.procfile(["web: cat /proc/self/environ >web; exit 0"], { env: given });
+    expect((await run.exit()).code).toBe(0);
+    const got = Object.fromEntries(
+      box
+        .read("web")
+        .split("\0")
+        .slice(0, -1)
+        .map((entry) => [entry.slice(0, entry.indexOf("=")), entry.slice(entry.indexOf("=") + 1)]),
+    );
+    const { NGINX_CONF, ...rest } = got;
+    expect(NGINX_CONF).toStartWith(`${box.tmp}/`);
+    for (const ofTheShell of ["PWD", "OLDPWD", "SHLVL", "_"]) delete rest[ofTheShell];
+    expect(rest).toEqual({ ...box.env(given), APP_PORT: "8081" });
+  });
+
+  it("gives each process its port", async (box) => {
+    const port = await freePort();
+    const run = box.procfile(
+      [
+        `a: PORT=9001 sh -c "echo a $PORT $APP_PORT"; touch a; ${forever}`,
+        `b: PORT=$APP_PORT sh -c 'echo b $PORT'; touch b; ${forever}`,
+        'c: while ! [ -e a -a -e b ]; do sleep 0.01; done; echo "c $PORT"; exit 1',
+      ],
+      { env: { PORT: `${port}`, APP_PORT: "9002", ENTRYPOINT_READY: "0" } },
+    );
+    await run.exit();
+    expect(run.stdout.lines).toContain("b | b 9002");
+    expect(run.stdout.lines).toContain(`c | c ${port}`);
+    expect(run.stdout.lines).toContain(`a | a ${port} 9002`); // sh expands before it assigns
+  });
+
+  it("may be full of ZX_ variables", async (box) => {
+    const run = box.procfile(["web: echo fine; exit 3"], {
+      env: {
+        ZX_PREFIX: "exit 9;",
+        ZX_POSTFIX: "; exit 8",
+        ZX_SHELL: "/bin/false",
+        ZX_CWD: "/nowhere",
+        ZX_TIMEOUT: "1ms",
+        ZX_VERBOSE: "true",
+        ZX_QUIET: "true",
+        ZX_DETACHED: "false",
+        ZX_KILL_SIGNAL: "SIGUSR1",
+        ZX_NOTHROW: "false",
+      },
+    });
+    expect((await run.exit()).code).toBe(3);
+    expect(run.stdout.lines).toEqual(["web | fine"]);
+    for (const line of run.stderr.lines) expect(line).toStartWith("entrypoint | ");
+  });
+});
+
+section("--check", (it) => {
+  it("prints the plan, a row a process, and starts nothing", async (box) => {
+    const lines = [
+      "early: touch started",
+      "app: PORT=$APP_PORT touch started",
+      "other: env A='b c' PORT=\"9001\" STOPSIGNAL=SIGINT touch started",
+      "numbered: PORT=9003 STOPSIGNAL=10 touch started",
+      "short: PORT=9004 STOPSIGNAL=QUIT touch started",
+      "release: touch started",
+      "last: PORT=9002 /usr/sbin/nginx -g 'daemon off;'",
+    ];
+    box.write("Procfile", lines.join("\n"));
+    const { code, stdout } = await ended(box, ["--check"], { APP_PORT: "9009" });
+    expect(code).toBe(0);
+    const rows = new Map(stdout.split("\n").map((row) => [row.split(" ")[0], row]));
+    const row = (name: string) => (rows.get(name) ?? "").replace(/ +/g, " ");
+    expect(row("early")).toMatch(/^early 8080 no SIGTERM touch started .*put it last/);
+    expect(row("app")).toMatch(/^app 9009 .*listen.* SIGTERM PORT=\$APP_PORT touch started$/);
+    expect(row("other")).toMatch(/^other 9001 .*listen.* SIGINT env A='b c'/);
+    expect(row("numbered")).toMatch(/^numbered 9003 .*listen.* SIGUSR1 /);
+    expect(row("short")).toMatch(/^short 9004 .*listen.* SIGQUIT /);
+    expect(row("release")).toMatch(/^release .* end SIGTERM touch started$/);
+    expect(row("last")).toMatch(/^last 9002 no SIGQUIT PORT=9002 \/usr\/sbin\/nginx/);
+    expect(fs.existsSync(path.join(box.dir, "started"))).toBe(false);
+  });
+
+  it("of a COMMAND prints the two rows that it stands for", async (box) => {
+    const { code, stdout } = await ended(box, ["--check", "cat", "two words"]);
+    expect(code).toBe(0);
+    const rows = stdout.trim().replace(/ +/g, " ").split("\n");
+    expect(rows).toHaveLength(3);
+    expect(rows[1]).toMatch(/^app 8081 .*listen.* SIGTERM PORT=\$APP_PORT cat 'two words'$/);
+    expect(rows[2]).toMatch(/^nginx 8080 no SIGQUIT nginx -c \$NGINX_CONF/);
+  });
+
+  it("reports errors with code 2, and programs that are not there", async (box) => {
+    box.write("Procfile", "a: no-such-program\nb: ./nor-this one\nc: PORT=x true\nd: true");
+    const { code, stdout, errors } = await ended(box, ["--check"], { PORT: "http" });
+    expect([code, stdout]).toEqual([2, ""]);
+    expect(errors).toHaveLength(4);
+    for (const word of ["no-such-program", "./nor-this", "PORT=x", "PORT=http"])
+      expect(errors.filter((line) => line.includes(word))).toHaveLength(1);
+    expect((await ended(box, ["--check", "no-such-program"])).code).toBe(2);
+  });
+
+  it("does not guess about a command that only sh can read", async (box) => {
+    const lines = [
+      "a: for i in 1 2; do echo $i; done",
+      'b: "$PROGRAM" x',
+      "c: (cd x && y)",
+      "d: exec cat",
+      "e: [ -f x ] || exit 3",
+      "f: . ./settings && cat",
+      "g: A=b exec env C=d cat",
+    ];
+    box.write("Procfile", lines.join("\n"));
+    const { code, stderr } = await ended(box, ["--check"]);
+    expect([code, stderr.includes("found")]).toEqual([0, false]);
+  });
+
+  it("accepts the repository's own Procfiles", async (box) => {
+    const files = fs.globSync("test/**/Procfile*", { cwd: root });
+    expect(files.length).toBeGreaterThan(0);
+    for (const file of files) {
+      const { code, stderr } = await ended(box, ["--check", "-f", path.join(root, file)]);
+      expect([file, code, stderr]).toEqual([file, 0, ""]);
+    }
+  });
+});

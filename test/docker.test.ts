@@ -1,0 +1,487 @@
+// The image, in a real Docker engine. test/engine.sh makes one ready where there is none.
+
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import type { Answer, Load } from "./docker/client.ts";
+import { bun, compiled, demoApp, eventually, root, staticFiles, within } from "./harness.ts";
+
+const MINUTES = 60_000;
+const work = fs.mkdtempSync(path.join(os.tmpdir(), "entrypoint-docker-"));
+const client = path.join(import.meta.dir, "docker/client.ts");
+
+// ---- Commands
+
+interface Outcome {
+  code: number;
+  out: string;
+  err: string;
+}
+
+// Debian's own docker first: it has BuildKit in it, a bare newer client has not.
+const env = { ...process.env, PATH: `/usr/bin:${process.env.PATH}`, DOCKER_BUILDKIT: "1" };
+
+async function command(...words: string[]): Promise<Outcome> {
+  const process = Bun.spawn(words, { cwd: root, env, stdout: "pipe", stderr: "pipe" });
+  const texts = [process.stdout, process.stderr].map((stream) => new Response(stream).text());
+  const [out = "", err = ""] = await Promise.all(texts);
+  return { code: await process.exited, out, err };
+}
+
+/** What the command writes. Its failure is the test's. */
+async function output(...words: string[]): Promise<string> {
+  const { code, out, err } = await command(...words);
+  if (code !== 0) throw new Error(`${words.join(" ")}: exit code ${code}\n${out}${err}`);
+  return out.trim();
+}
+
+const docker = (...words: string[]) => output("docker", ...words);
+
+// ---- What is tested where: without an engine tests are skipped by name, with CI=true they fail
+
+async function works(...words: string[]): Promise<boolean> {
+  return await command(...words).then(
+    ({ code }) => code === 0,
+    () => false,
+  );
+}
+
+const engine = await works("docker", "version");
+
+function testWith(there: boolean, what: string) {
+  return (name: string, body: () => Promise<void>): void => {
+    if (there) test(name, body, 2 * MINUTES);
+    else if (process.env.CI !== "true") test.skip(`${name} (skipped: there is no ${what})`, body);
+    else
+      test(name, () => {
+        throw new Error(`there is no ${what}, and with CI=true there must be one`);
+      });
+  };
+}
+
+const inEngine = testWith(engine, "Docker engine");
+
+// ---- Images and containers; whatever the outcome, none of them stays
+
+const mark = `entrypoint-test-${process.pid}`;
+const image = `${mark}:demo`;
+const images = new Set<string>();
+
+async function build(tag: string, ...options: string[]): Promise<void> {
+  await docker("build", "--quiet", "--network", "host", "--tag", tag, ...options);
+  images.add(tag);
+}
+
+class Container {
+  readonly name: string;
+  private readonly port: number;
+
+  constructor(name: string, port = 8080) {
+    this.name = name;
+    this.port = port;
+  }
+
+  async logs(): Promise<string> {
+    const { out, err } = await command("docker", "logs", this.name);
+    return out + err;
+  }
+
+  async line(pattern: RegExp): Promise<void> {
+    await eventually(`a line like ${pattern}`, async () => pattern.test(await this.logs()));
+  }
+
+  exec(script: string): Promise<string> {
+    return docker("exec", this.name, "sh", "-c", script);
+  }
+
+  /** Runs test/docker/client.ts here against a published port, or else in its network. */
+  async client<T>(...words: string[]): Promise<T> {
+    const published = await docker("port", this.name);
+    const [, port] = /:(\d+)$/m.exec(published) ?? [];
+    const beside = [
+      ...["docker", "run", "--rm", "--label", mark, "--network", `container:${this.name}`],
+      ...["--volume", `${client}:/client.ts:ro`, "--env", "BUN_BE_BUN=1"],
+      ...["--entrypoint", "entrypoint", image, "/client.ts"],
+    ];
+    const start = port ? [bun, client] : beside;
+    return JSON.parse(await output(...start, `http://127.0.0.1:${port ?? this.port}`, ...words));
+  }
+
+  /** The exit code, and how long it took to come. */
+  async exit(asked = performance.now()): Promise<{ code: number; ms: number }> {
+    const code = await within("the container's end", docker("wait", this.name), 30_000);
+    return { code: Number(code), ms: performance.now() - asked };
+  }
+
+  async stop(): Promise<{ code: number; ms: number }> {
+    const asked = performance.now();
+    await docker("stop", this.name);
+    return await this.exit(asked);
+  }
+}
+
+let count = 0;
+
+interface Start {
+  options?: string[];
+  of?: string;
+  /** In place of the image's CMD. */
+  words?: string[];
+  port?: number;
+}
+
+async function inContainer(
+  { options = [], of = image, words = [], port }: Start,
+  body: (container: Container) => Promise<void>,
+): Promise<void> {
+  const container = new Container(`${mark}-${++count}`, port);
+  try {
+    const labels = ["--name", container.name, "--label", mark];
+    await docker("run", "--detach", ...labels, ...options, of, ...words);
+    await body(container);
+  } catch (error) {
+    throw new Error(`${error}\n${await container.logs()}`, { cause: error });
+  } finally {
+    await command("docker", "rm", "--force", container.name);
+  }
+}
+
+beforeAll(async () => {
+  if (engine) await build(image, ".");
+}, 10 * MINUTES);
+
+afterAll(async () => {
+  fs.rmSync(work, { recursive: true });
+  if (!engine) return;
+  const left = await docker("ps", "--all", "--quiet", "--filter", `label=${mark}`);
+  if (left) await docker("rm", "--force", ...left.split("\n"));
+  if (images.size) await docker("rmi", ...images);
+}, MINUTES);
+
+// ---- The image
+
+describe("the image", () => {
+  inEngine("says what one expects of it", async () => {
+    const [{ Config }] = JSON.parse(await docker("inspect", image));
+    expect(Config).toMatchObject({
+      Entrypoint: ["tini", "--", "entrypoint"],
+      User: "10001:10001",
+      ExposedPorts: { "8080/tcp": {} },
+      StopSignal: "SIGTERM",
+    });
+    const version = Config.Labels["org.opencontainers.image.version"];
+    expect(await docker("run", "--rm", image, "--version")).toBe(`entrypoint ${version}`);
+  });
+
+  inEngine("is what it is built on, the binary, and less than 5 MB", async () => {
+    const history = await docker("history", "--human=false", "--format", "{{.Size}}", image);
+    const [, ...layers] = history.split("\n").map(Number).filter(Boolean).reverse();
+    layers.sort((a, b) => b - a);
+    const [binary = 0, ...others] = layers;
+    expect(binary).toBeLessThan(120e6);
+    expect(others.reduce((sum, size) => sum + size)).toBeLessThan(5e6);
+    const lists = "find /var/lib/apt/lists /var/cache/apt -type f | wc -l";
+    expect(await docker("run", "--rm", "--entrypoint", "sh", image, "-c", lists)).toBe("0");
+  });
+
+  inEngine("is built anew in one layer when entrypoint.ts changes", async () => {
+    const context = path.join(work, "context");
+    const others = /\/(node_modules|dist|\.git)$/;
+    fs.cpSync(root, context, { recursive: true, filter: (name) => !others.test(name) });
+    fs.appendFileSync(path.join(context, "entrypoint.ts"), "console.log('changed');\n");
+    const layers = async (tag: string, of: string): Promise<string[]> => {
+      await build(`${mark}:${tag}`, "--target", "entrypoint", of);
+      const format = ["--format", "{{json .RootFS.Layers}}"];
+      return JSON.parse(await docker("inspect", ...format, `${mark}:${tag}`));
+    };
+    const before = await layers("base", ".");
+    const after = await layers("changed", context);
+    expect(after).toHaveLength(before.length);
+    expect(after.filter((layer) => !before.includes(layer))).toHaveLength(1);
+  });
+
+  inEngine("is compiled for arm64 with --platform linux/arm64", async () => {
+    const tag = `${mark}:arm64`;
+    await build(tag, "--platform", "linux/arm64", "--target", "build", ".");
+    const id = await docker("create", "--label", mark, tag);
+    const file = path.join(work, "arm64");
+    await docker("cp", `${id}:/src/dist/entrypoint`, file);
+    const AARCH64 = 183; // e_machine of an ELF header
+    expect(fs.readFileSync(file).readUInt16LE(18)).toBe(AARCH64);
+  });
+});
+
+// ---- Ways to run it
+
+interface Way extends Start {
+  way: string;
+  /** What `inspection` finds in the container. */
+  inside: RegExp[];
+}
+
+const lockedDown = [
+  ...["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--user", "12345:12345"],
+  ...["--security-opt", "no-new-privileges", "--pids-limit", "64", "--memory", "192m"],
+  ...["--network", "none"],
+];
+
+const ways: Way[] = [
+  { way: "docker run -p", options: ["-p", "127.0.0.1::8080"], inside: [/^Uid:\s10001\s/m] },
+  {
+    way: "docker run -e PORT=9000",
+    options: ["-e", "PORT=9000", "-p", "127.0.0.1::9000"],
+    port: 9000,
+    inside: [/^Uid:\s10001\s/m],
+  },
+  {
+    way: "docker run, locked down",
+    options: lockedDown,
+    inside: [
+      /^Uid:\s12345\s12345\s12345\s12345$/m,
+      /^CapBnd:\s0+$/m,
+      /^NoNewPrivs:\s1$/m,
+      /Read-only file system/,
+      /^networks: lo$/m,
+      /^memory: 201326592$/m,
+      /^pids: 64$/m,
+    ],
+  },
+  {
+    way: "docker run as root",
+    options: ["--user", "0:0", "-p", "127.0.0.1::8080"],
+    inside: [/^Uid:\s0\s0\s0\s0$/m],
+  },
+];
+
+// cgroup v1, or else v2
+const inspection = `
+  entrypoint=$(grep -l '^PPid:.1$' /proc/[0-9]*/status)
+  cat $entrypoint
+  touch /file 2>&1
+  echo networks: $(ls /sys/class/net)
+  cd /sys/fs/cgroup
+  echo memory: $(cat memory/memory.limit_in_bytes || cat memory.max)
+  echo pids: $(cat pids/pids.max || cat pids.max)`;
+
+for (const { way, inside, ...start } of ways) {
+  describe(way, () => {
+    const withContainer = (name: string, body: (container: Container) => Promise<void>) =>
+      inEngine(name, () =>
+        inContainer(start, async (container) => {
+          await container.line(/ready in/);
+          await body(container);
+        }),
+      );
+
+    withContainer("serves / and /static/", async (container) => {
+      const [page, picture] = await container.client<Answer[]>("get", "/", "/static/picture.svg");
+      expect(page).toMatchObject({ status: 200, body: expect.stringContaining("Hello") });
+      expect(picture).toMatchObject({ status: 200, headers: { "content-type": "image/svg+xml" } });
+      const found = await container.exec(inspection);
+      for (const pattern of inside) expect(found).toMatch(pattern);
+    });
+
+    withContainer("docker stop under load loses no request", async (container) => {
+      const load = container.client<Load>("load");
+      await eventually("load", async () => {
+        const lines = (await container.logs()).split("\n");
+        return lines.filter((line) => line.startsWith("nginx | ")).length > 100;
+      });
+      const asked = Date.now();
+      const { code, ms } = await container.stop();
+      expect(code).toBe(0);
+      expect(ms).toBeLessThan(5000);
+      const { answered, failures } = await load;
+      expect(answered).toBeGreaterThan(100);
+      const lost = failures.filter(({ begun, refused }) => begun < asked || !refused);
+      expect(lost).toEqual([]);
+    });
+
+    withContainer("docker kill -s HUP reloads a changed configuration", async (container) => {
+      await container.exec(
+        "sed -i '/^http {/a add_header X-Changed yes;' /tmp/entrypoint-*/*.conf",
+      );
+      const changed = async () => {
+        const [page] = await container.client<Answer[]>("get", "/");
+        return page?.headers["x-changed"] === "yes";
+      };
+      expect(await changed()).toBe(false);
+      await docker("kill", "--signal", "HUP", container.name);
+      await eventually("the new configuration", changed);
+      expect(await container.stop()).toMatchObject({ code: 0 });
+    });
+
+    withContainer("a crash of the app gives its code", async (container) => {
+      await container.client("get", "/exit?code=7").catch(() => {}); // nginx has no time to answer
+      expect((await container.exit()).code).toBe(7);
+      await container.line(/app: exit code 7 after/);
+    });
+  });
+}
+
+// ---- PID 1
+
+const serve = ["env", "BUN_BE_BUN=1", "entrypoint", "app.ts"];
+const orphans = `for i in $(seq 1000); do (sleep 0.1 &); done; exec ${serve.join(" ")}`;
+
+describe("zombies", () => {
+  const inits = [
+    { pid1: "under tini", options: [], warned: false },
+    { pid1: "without an init", options: ["--entrypoint", "entrypoint"], warned: true },
+    { pid1: "with --init", options: ["--init", "--entrypoint", "entrypoint"], warned: false },
+  ];
+  for (const { pid1, options, warned } of inits) {
+    const what = warned ? "are warned of" : "of 1,000 orphans: none";
+    inEngine(`${what}, ${pid1}`, () =>
+      inContainer({ options, words: ["sh", "-c", orphans] }, async (container) => {
+        await container.line(/ready in/);
+        expect(/runs as PID 1/.test(await container.logs())).toBe(warned);
+        await Bun.sleep(500);
+        const zombies = "grep -l '^State:.Z' /proc/[0-9]*/status | wc -l";
+        if (!warned) expect(await container.exec(zombies)).toBe("0");
+        const { code, ms } = await container.stop();
+        expect(code).toBe(0);
+        expect(ms).toBeLessThan(5000);
+      }),
+    );
+  }
+});
+
+describe("a violent end", () => {
+  inEngine("SIGKILL of entrypoint alone ends the container at once", () =>
+    inContainer({}, async (container) => {
+      await container.line(/ready in/);
+      const asked = performance.now();
+      await container.exec("kill -9 $(grep -l '^PPid:.1$' /proc/[0-9]*/status | cut -d/ -f3)");
+      const { code, ms } = await container.exit(asked);
+      expect(code).toBe(137);
+      expect(ms).toBeLessThan(3000);
+    }),
+  );
+
+  inEngine("an app that passes the memory limit ends it with 137, and it says why", () => {
+    const hog = "for (const all = [];;) all.push(Buffer.alloc(1e6, 1))";
+    const words = ["env", "BUN_BE_BUN=1", "entrypoint", "-e", hog];
+    const options = ["--memory", "128m", "--memory-swap", "128m"];
+    return inContainer({ options, words }, async (container) => {
+      expect((await container.exit()).code).toBe(137);
+      await container.line(/app: killed by SIGKILL .*: out of memory, the limit is 128 MiB/);
+    });
+  });
+});
+
+// ---- A terminal
+
+describe("docker run -it", () => {
+  inEngine("is coloured, outlives a resize of the terminal, and drains at Ctrl-C", async () => {
+    let screen = "";
+    const name = `${mark}-tty`;
+    const run = Bun.spawn(
+      ["docker", "run", "-it", "--rm", "--name", name, "--label", mark, image],
+      {
+        env,
+        terminal: {
+          cols: 80,
+          rows: 24,
+          data: (_, bytes) => {
+            screen += Buffer.from(bytes).toString();
+          },
+        },
+      },
+    );
+    const line = (pattern: RegExp) =>
+      eventually(`a line like ${pattern}`, () => pattern.test(screen)).catch((error) => {
+        throw new Error(`${error}\n${screen}`);
+      });
+    const size = "stty size </proc/1/fd/0";
+    await line(/ready in/);
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: colours
+    expect(screen).toMatch(/\x1b\[36mapp {2}\x1b\[39m \| listening/);
+    const container = new Container(name);
+    run.terminal?.resize(100, 50);
+    await eventually("the new size", async () => (await container.exec(size)) === "50 100");
+    await Bun.sleep(300);
+    const [page] = await container.client<Answer[]>("get", "/");
+    expect(page?.status).toBe(200);
+    run.terminal?.write("\x03");
+    expect(await within("the end", run.exited)).toBe(0);
+    await line(/SIGINT: stopping nginx, then app/);
+    expect(screen).not.toContain("nginx: exit code");
+  });
+});
+
+// ---- Other images, other systems
+
+describe("elsewhere", () => {
+  inEngine("drops into a stock Python image by three lines of Dockerfile", async () => {
+    const stock = fs.readFileSync(path.join(import.meta.dir, "docker/python.Dockerfile"), "utf8");
+    const readme = fs.readFileSync(path.join(root, "README.md"), "utf8");
+    const [, diff = ""] = /^```diff\n(.*?)^```/ms.exec(readme) ?? [];
+    expect(diff.replace(/^\+.*\n/gm, "").replace(/^ /gm, "")).toBe(stock);
+
+    const context = path.join(work, "python");
+    fs.cpSync(staticFiles, path.join(context, "static"), { recursive: true });
+    fs.copyFileSync(path.join(import.meta.dir, "app.py"), path.join(context, "app.py"));
+    const dropped = diff.replace(/^[+ ]/gm, "").replace("--from=entrypoint ", `--from=${image} `);
+    fs.writeFileSync(path.join(context, "Dockerfile"), dropped);
+    const tag = `${mark}:python`;
+    await build(tag, context);
+    await inContainer({ of: tag }, async (container) => {
+      await container.line(/ready in/);
+      const paths = ["/", "/static/picture.svg"];
+      const [page, picture] = await container.client<Answer[]>("get", ...paths);
+      expect(page).toMatchObject({ status: 200, body: "Hello from Python\n" });
+      expect(picture?.status).toBe(200);
+    });
+  });
+
+  for (const userland of ["debian:bookworm-slim", "debian:trixie-slim"])
+    inEngine(`the binary needs nothing but ${userland}`, async () => {
+      const app = "BUN_BE_BUN=1 entrypoint -e 'Bun.serve({ fetch: () => new Response() })'";
+      const procfile = path.join(work, "Procfile");
+      fs.writeFileSync(procfile, `app: PORT=8081 ${app}\nlast: sleep 0.2; exit 3\n`);
+      const { code, out, err } = await command(
+        ...["docker", "run", "--rm", "--init", "--label", mark],
+        ...["--volume", `${compiled.command[0]}:/usr/local/bin/entrypoint:ro`],
+        ...["--volume", `${procfile}:/Procfile:ro`, userland, "entrypoint", "-f", "/Procfile"],
+      );
+      expect(out + err).toContain("last: exit code 3 after");
+      expect(code).toBe(3);
+    });
+});
+
+testWith(Bun.which("objdump") !== null, "objdump")("glibc 2.28 is enough", async () => {
+  const symbols = await output("objdump", "-T", compiled.command[0] ?? "");
+  const minors = [...symbols.matchAll(/GLIBC_2\.(\d+)/g)].map(([, minor]) => Number(minor));
+  expect(Math.max(...minors)).toBeLessThanOrEqual(28);
+});
+
+const gvisor = ["runsc", "--platform=ptrace", "--network=none", "do"];
+const inGvisor = testWith(await works(...gvisor, "true"), "runsc");
+
+describe("gVisor", () => {
+  inGvisor("starts, serves, stops, crashes as outside", async () => {
+    const [entrypoint = ""] = compiled.command;
+    const script = path.join(work, "gvisor.sh");
+    fs.writeFileSync(
+      script,
+      `export ENTRYPOINT_STATIC=${staticFiles}
+      ${entrypoint} env BUN_BE_BUN=1 ${entrypoint} ${demoApp} &
+      BUN_BE_BUN=1 ${entrypoint} -e '
+        const get = (path) => fetch("http://127.0.0.1:8080" + path).then(({ status }) => status);
+        while (!(await get("/").catch(() => false))) await Bun.sleep(50);
+        console.log(await get("/"), await get("/static/picture.svg"));'
+      kill -TERM $!
+      wait $!
+      echo "stop: $?"
+      ${entrypoint} sh -c "exit 7"
+      echo "crash: $?"`,
+    );
+    const { out, err } = await command(...gvisor, "sh", script);
+    expect(out).toContain("200 200\n");
+    expect(out).toContain("stop: 0\n");
+    expect(out).toContain("crash: 7\n");
+    expect(err).toContain("SIGTERM: stopping nginx, then app");
+  });
+});

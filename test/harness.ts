@@ -1,0 +1,525 @@
+// Starts `entrypoint` as a user does, in each of its forms, and watches it from outside: what it
+// writes, when it ends, and that it leaves nothing behind.
+
+import { dlopen, ptr } from "bun:ffi";
+import { describe, test } from "bun:test";
+import { randomUUID } from "node:crypto";
+import fs from "node:fs";
+import { createServer } from "node:net";
+import os from "node:os";
+import path from "node:path";
+import { scripts } from "../package.json";
+
+export interface Runtime {
+  name: string;
+  command: string[];
+}
+
+export const root = path.resolve(import.meta.dir, "..");
+export const bun = process.execPath;
+export const demoApp = path.join(import.meta.dir, "app.ts");
+export const staticFiles = path.join(import.meta.dir, "static");
+
+export const compiled: Runtime = {
+  name: "compiled",
+  command: [path.join(root, "dist/entrypoint")],
+};
+
+const npm = (name: string) => path.join(root, "node_modules/.bin", name);
+const source = path.join(root, "entrypoint.ts");
+const bundle = path.join(root, "dist/entrypoint.mjs");
+
+/** What the program runs as. ENTRYPOINT_TEST_RUNTIME names one of them to try only that. */
+export const runtimes: Runtime[] = [
+  compiled,
+  { name: "bun", command: [bun, source] },
+  { name: "node", command: [npm("node"), source] },
+  { name: "deno", command: [npm("deno"), ...scripts.deno.split(" ").slice(1, -1), source] },
+  { name: "node, one file", command: [npm("node"), bundle] },
+].filter(({ name }) => name === (process.env.ENTRYPOINT_TEST_RUNTIME ?? name));
+
+/** Deno's stdout blocks while its reader stalls, and its children hold their pipes twice. */
+export const withoutDeno = runtimes.filter(({ name }) => name !== "deno");
+
+export const hasIPv6 = Object.values(os.networkInterfaces())
+  .flat()
+  .some((address) => address?.family === "IPv6");
+
+/** No event that a test waits for takes this long, however busy the machine is. */
+const PATIENCE = 20_000;
+
+const libc = dlopen("libc.so.6", { pipe2: { args: ["ptr", "i32"], returns: "i32" } });
+
+/** A real pipe, as Docker gives one to a container: what the runtimes call "pipe" is a socket. */
+function pipe(): { read: number; write: number } {
+  const fds = new Int32Array(2);
+  const O_CLOEXEC = 0o2000000;
+  if (libc.symbols.pipe2(ptr(fds), O_CLOEXEC) !== 0) throw new Error("pipe2 failed");
+  const [read = -1, write = -1] = fds;
+  return { read, write };
+}
+
+export async function within<T>(what: string, promise: Promise<T>, ms = PATIENCE): Promise<T> {
+  let timer: Timer | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`waited ${ms} ms in vain for ${what}`)), ms);
+  });
+  return await Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+/** Asks again and again until the answer is neither undefined nor false. */
+export async function eventually<T>(
+  what: string,
+  ask: () => T | undefined | false | Promise<T | undefined | false>,
+  ms = PATIENCE,
+): Promise<T> {
+  const end = performance.now() + ms;
+  for (;;) {
+    const answer = await ask();
+    if (answer !== undefined && answer !== false) return answer;
+    if (performance.now() > end) throw new Error(`waited ${ms} ms in vain for ${what}`);
+    await Bun.sleep(5);
+  }
+}
+
+/** Ports that are free now, below the range from which the kernel takes those of clients. */
+let nextPort = 10_000 + Math.floor(Math.random() * 20_000);
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = nextPort++;
+    if (nextPort > 32_000) nextPort = 10_000;
+    const server = createServer();
+    const free = await new Promise<boolean>((resolve) => {
+      server.once("error", () => resolve(false));
+      server.listen(port, () => resolve(true));
+    });
+    if (!free) continue;
+    await new Promise((resolve) => server.close(resolve));
+    return port;
+  }
+}
+
+// ---- Processes, as /proc shows them
+
+interface Process {
+  pid: number;
+  ppid: number;
+  pgrp: number;
+  state: string;
+  started: string;
+}
+
+function readProcess(pid: number): Process | undefined {
+  try {
+    const stat = fs.readFileSync(`/proc/${pid}/stat`, "latin1");
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    const [state = "", ppid, pgrp] = fields;
+    return { pid, state, ppid: Number(ppid), pgrp: Number(pgrp), started: fields[19] ?? "" };
+  } catch {
+    return undefined;
+  }
+}
+
+/** All processes that live: zombies are their parent's business. */
+function livingProcesses(): Process[] {
+  return fs
+    .readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((name) => readProcess(Number(name)) ?? [])
+    .filter(({ state }) => state !== "Z" && state !== "X");
+}
+
+function unlessGone<T>(read: () => T, otherwise: T): T {
+  try {
+    return read();
+  } catch {
+    return otherwise;
+  }
+}
+
+export function isAlive(pid: number): boolean {
+  const process = readProcess(pid);
+  return process !== undefined && process.state !== "Z" && process.state !== "X";
+}
+
+export function commandLine(pid: number): string {
+  const words = unlessGone(() => fs.readFileSync(`/proc/${pid}/cmdline`, "utf8"), "");
+  return words.replaceAll("\0", " ").trim();
+}
+
+export function residentKilobytes(pid: number): number {
+  const status = fs.readFileSync(`/proc/${pid}/status`, "utf8");
+  return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]);
+}
+
+// ---- What a program writes
+
+/** The bytes of one stream, in chunks as they arrive, and its lines. */
+class Output {
+  private chunks: Uint8Array[] = [];
+  private rest = "";
+  private decoder = new TextDecoder();
+  readonly lines: string[] = [];
+  ended: Promise<void> = Promise.resolve();
+
+  private readonly changed: () => void;
+
+  constructor(changed: () => void) {
+    this.changed = changed;
+  }
+
+  read(fd: number): void {
+    this.ended = this.pump(fd);
+  }
+
+  private async pump(fd: number): Promise<void> {
+    for await (const chunk of Bun.file(fd).stream()) {
+      this.chunks.push(chunk);
+      const lines = (this.rest + this.decoder.decode(chunk, { stream: true })).split("\n");
+      this.rest = lines.pop() ?? "";
+      this.lines.push(...lines);
+      this.changed();
+    }
+    fs.closeSync(fd);
+    if (this.rest !== "") this.lines.push(this.rest);
+    this.rest = "";
+    this.changed();
+  }
+
+  get bytes(): Buffer {
+    return Buffer.concat(this.chunks);
+  }
+
+  get text(): string {
+    return this.bytes.toString();
+  }
+}
+
+// ---- One run of the program
+
+export interface Options {
+  runtime?: Runtime;
+  env?: Record<string, string>;
+  /** A command that runs the program: `setpriv …`, `script …`. */
+  wrap?: (command: string[]) => string[];
+  /** What is not to be read is left in its pipe until `read()` or `hangUp()`. */
+  unread?: "stdout" | "stderr";
+}
+
+export interface End {
+  /** As the shell has it: 128+n if signal n killed it. */
+  code: number;
+  /** Milliseconds from the start to the end, and from the last signal sent to the end. */
+  ms: number;
+  stopMs: number;
+}
+
+export class Run {
+  private waiters = new Set<() => void>();
+  private readonly changed = () => {
+    for (const waiter of this.waiters) waiter();
+  };
+  readonly stdout = new Output(this.changed);
+  readonly stderr = new Output(this.changed);
+  private readonly process: Bun.Subprocess;
+  private readonly started = performance.now();
+  private signalled = this.started;
+  private readonly ended: Promise<End>;
+  private readonly unread: Options["unread"];
+  private unreadFd: number | undefined;
+  readonly descendants = new Map<number, Process>();
+
+  constructor(
+    command: string[],
+    cwd: string,
+    env: Record<string, string>,
+    unread: Options["unread"],
+  ) {
+    this.unread = unread;
+    const out = pipe();
+    const err = pipe();
+    this.process = Bun.spawn(command, {
+      cwd,
+      env,
+      stdin: "ignore",
+      stdout: out.write,
+      stderr: err.write,
+      detached: true,
+    });
+    fs.closeSync(out.write);
+    fs.closeSync(err.write);
+    for (const [name, fd] of [
+      ["stdout", out.read],
+      ["stderr", err.read],
+    ] as const) {
+      if (unread === name) this.unreadFd = fd;
+      else this[name].read(fd);
+    }
+    this.ended = this.end();
+  }
+
+  private async end(): Promise<End> {
+    await this.process.exited;
+    const now = performance.now();
+    const { exitCode, signalCode } = this.process;
+    const numbers: Record<string, number> = os.constants.signals;
+    const code = exitCode ?? 128 + (numbers[signalCode ?? ""] ?? 0);
+    return { code, ms: now - this.started, stopMs: now - this.signalled };
+  }
+
+  get pid(): number {
+    return this.process.pid;
+  }
+
+  /** Reads the stream that was left unread. */
+  read(): void {
+    if (this.unread !== undefined && this.unreadFd !== undefined) {
+      this[this.unread].read(this.unreadFd);
+    }
+    this.unreadFd = undefined;
+  }
+
+  /** Closes the stream that was left unread: who writes to it gets EPIPE. */
+  hangUp(): void {
+    if (this.unreadFd !== undefined) fs.closeSync(this.unreadFd);
+    this.unreadFd = undefined;
+  }
+
+  /** The first line of either stream that matches, as soon as it is there. */
+  async line(pattern: RegExp, ms = PATIENCE): Promise<RegExpExecArray> {
+    const find = () => {
+      for (const line of [...this.stdout.lines, ...this.stderr.lines]) {
+        const match = pattern.exec(line);
+        if (match) return match;
+      }
+      return undefined;
+    };
+    const { promise, resolve, reject } = Promise.withResolvers<RegExpExecArray>();
+    const look = () => {
+      const match = find();
+      if (match) resolve(match);
+    };
+    this.waiters.add(look);
+    look();
+    this.ended.then(async () => {
+      await this.drained();
+      look();
+      reject(new Error(`the program ended without a line like ${pattern}`));
+    }, reject);
+    const match = await within(`a line like ${pattern}`, promise, ms).finally(() =>
+      this.waiters.delete(look),
+    );
+    this.remember();
+    return match;
+  }
+
+  signal(name: NodeJS.Signals): void {
+    this.remember();
+    this.signalled = performance.now();
+    process.kill(this.pid, name);
+  }
+
+  /** Waits until the program has ended and all that it wrote has been read. */
+  async exit(ms = PATIENCE): Promise<End> {
+    const end = await within("the program's end", this.ended, ms);
+    await this.drained();
+    return end;
+  }
+
+  private async drained(): Promise<void> {
+    const both = Promise.all([this.stdout.ended, this.stderr.ended]);
+    await within("the end of the program's output", both, 5000);
+  }
+
+  get isAlive(): boolean {
+    return this.process.exitCode === null && this.process.signalCode === null;
+  }
+
+  /** Remembers who descends from the program now, to see later that they are gone. */
+  remember(): void {
+    const known = new Set([this.pid]);
+    let size: number;
+    const processes = livingProcesses();
+    do {
+      size = known.size;
+      for (const process of processes) {
+        if (!known.has(process.ppid) || known.has(process.pid)) continue;
+        known.add(process.pid);
+        this.descendants.set(process.pid, process);
+      }
+    } while (known.size > size);
+  }
+
+  /** The pid of the descendant whose command line matches. */
+  async descendant(pattern: RegExp): Promise<number> {
+    return await eventually(`a process like ${pattern}`, () => {
+      this.remember();
+      return [...this.descendants.keys()].find(
+        (pid) => isAlive(pid) && pattern.test(commandLine(pid)),
+      );
+    });
+  }
+
+  describe(): string {
+    const tail = (output: Output) => {
+      const text = output.text;
+      return text.length > 3000 ? `…${text.slice(-3000)}` : text;
+    };
+    return `--- stdout\n${tail(this.stdout)}\n--- stderr\n${tail(this.stderr)}`;
+  }
+}
+
+// ---- One test: a fresh directory, the runs in it, and what they must not leave behind
+
+export class Box {
+  readonly base = fs.mkdtempSync(path.join(os.tmpdir(), "entrypoint-test-"));
+  readonly dir = this.makeDirectory("work");
+  readonly tmp = this.makeDirectory("tmp");
+  private readonly mark = randomUUID();
+  private readonly runs: Run[] = [];
+  /** For the tests in which a process escapes on purpose. */
+  mayEscape: RegExp | undefined;
+
+  readonly runtime: Runtime;
+
+  constructor(runtime: Runtime) {
+    this.runtime = runtime;
+    fs.chmodSync(this.base, 0o755);
+  }
+
+  private makeDirectory(name: string): string {
+    const directory = path.join(this.base, name);
+    fs.mkdirSync(directory);
+    return directory;
+  }
+
+  /** Writes a file in the working directory. */
+  write(name: string, content: string | Uint8Array): string {
+    const file = path.join(this.dir, name);
+    fs.mkdirSync(path.dirname(file), { recursive: true });
+    fs.writeFileSync(file, content);
+    return file;
+  }
+
+  /** What a process of the test wrote in the working directory; empty if it wrote nothing. */
+  read(name: string): string {
+    return unlessGone(() => fs.readFileSync(path.join(this.dir, name), "utf8"), "");
+  }
+
+  /** The environment of a run: as good as none, and a mark by which its processes are known. */
+  env(more: Record<string, string> = {}): Record<string, string> {
+    return {
+      PATH: process.env.PATH ?? "/usr/sbin:/usr/bin:/sbin:/bin",
+      HOME: this.base,
+      TMPDIR: this.tmp,
+      ENTRYPOINT_TEST_MARK: this.mark,
+      ...more,
+    };
+  }
+
+  start(args: string[], options: Options = {}): Run {
+    const { runtime = this.runtime, env, wrap = (words) => words, unread } = options;
+    const command = wrap([...runtime.command, ...args]);
+    const run = new Run(command, this.dir, this.env(env), unread);
+    this.runs.push(run);
+    return run;
+  }
+
+  /** Starts the program with these lines as its Procfile. */
+  procfile(lines: string[], options: Options = {}): Run {
+    this.write("Procfile", lines.map((line) => `${line}\n`).join(""));
+    return this.start([], options);
+  }
+
+  /** A process belongs to the test by its mark, its working directory or its parents. */
+  private leftProcesses(): Process[] {
+    const remembered = this.runs.flatMap((run) => [...run.descendants.values()]);
+    return livingProcesses().filter(({ pid, started }) => {
+      if (remembered.some((other) => other.pid === pid && other.started === started)) return true;
+      const cwd = unlessGone(() => fs.readlinkSync(`/proc/${pid}/cwd`), "");
+      if (cwd === this.dir || cwd.startsWith(`${this.base}/`)) return true;
+      return unlessGone(() => fs.readFileSync(`/proc/${pid}/environ`, "latin1"), "").includes(
+        this.mark,
+      );
+    });
+  }
+
+  /** Kills what is left, and says what should not have been. */
+  async close(): Promise<string[]> {
+    const complaints: string[] = [];
+    const left = this.leftProcesses();
+    for (const run of this.runs) {
+      run.hangUp();
+      if (run.isAlive) complaints.push(`the program still runs, pid ${run.pid}`);
+    }
+    for (const { pid, pgrp } of left) {
+      const command = commandLine(pid);
+      if (this.mayEscape?.test(command)) continue;
+      complaints.push(`left behind: process ${pid} of group ${pgrp}: ${command}`);
+    }
+    const files = fs.readdirSync(this.tmp);
+    if (files.length > 0) complaints.push(`left behind in TMPDIR: ${files.join(", ")}`);
+
+    for (let victims = left; victims.length > 0; victims = this.leftProcesses()) {
+      for (const { pid } of victims) unlessGone(() => process.kill(pid, "SIGKILL"), true);
+      await Bun.sleep(2);
+    }
+    fs.rmSync(this.base, { recursive: true, force: true });
+    return complaints;
+  }
+
+  describe(): string {
+    return this.runs.map((run) => run.describe()).join("\n");
+  }
+}
+
+export type It = (title: string, body: (box: Box) => Promise<void>, ms?: number) => void;
+
+/** A section of the design: its tests run on each runtime, each in a box of its own. */
+export function section(name: string, define: (it: It) => void, on: Runtime[] = runtimes): void {
+  for (const runtime of on) {
+    describe(`${name} (${runtime.name})`, () => {
+      define((title, body, ms = 60_000) => {
+        test(
+          title,
+          async () => {
+            const box = new Box(runtime);
+            try {
+              await body(box);
+            } catch (error) {
+              const complaints = await box.close();
+              throw new Error([String(error), ...complaints, box.describe()].join("\n"), {
+                cause: error,
+              });
+            }
+            const complaints = await box.close();
+            if (complaints.length > 0) {
+              throw new Error([...complaints, box.describe()].join("\n"));
+            }
+          },
+          ms,
+        );
+      });
+    });
+  }
+}
+
+// ---- Processes for a Procfile, as shell one-liners
+
+/** Listens on a port, and that is all. */
+export function serve(port: number, address = "127.0.0.1"): string {
+  return `busybox httpd -f -p ${address}:${port}`;
+}
+
+/** The same as a process that is waited for. */
+export function listener(port: number, address?: string): string {
+  return `PORT=${port} ${serve(port, address)}`;
+}
+
+/** Writes its name and the signal to the file `log`, then does `then`. */
+export function onSignal(signal: string, name: string, then = "exit 0"): string {
+  return `trap 'echo ${name} ${signal} >>log; ${then}' ${signal}`;
+}
+
+/** Says that it is up, then lives for ever, in steps short enough for a trap to run at once. */
+export const forever = "echo up; while :; do sleep 0.02; done";

@@ -1,0 +1,107 @@
+// Design section 5: the first exit ends the container.
+
+import { expect } from "bun:test";
+import os from "node:os";
+import { forever, onSignal, section } from "./harness.ts";
+
+section("the race", (it) => {
+  it("is won by the first exit, whatever its code, and the others get SIGTERM", async (box) => {
+    for (const code of [3, 0, 1, 77, 255]) {
+      const run = box.procfile([
+        `one: ${onSignal("TERM", "one")}; ${forever}`,
+        `two: while ! [ -e go ]; do sleep 0.01; done; exit ${code}`,
+        `three: ${onSignal("TERM", "three", "exit 9")}; ${forever}`,
+      ]);
+      await Promise.all([run.line(/^one +\| up/), run.line(/^three +\| up/)]);
+      const before = performance.now();
+      box.write("go", "");
+      expect((await run.exit()).code).toBe(code);
+      expect(performance.now() - before).toBeLessThan(900); // no one had to be killed
+      expect(box.read("log").split("\n").sort()).toEqual(["", "one TERM", "three TERM"]);
+      expect(run.stderr.text).toMatch(
+        new RegExp(`^entrypoint \\| two: exit code ${code} after [\\d.]+ m?s`, "m"),
+      );
+      Bun.spawnSync(["rm", "go", "log"], { cwd: box.dir });
+    }
+  });
+
+  it("has 128+n for who was killed by signal n", async (box) => {
+    for (const name of ["KILL", "TERM", "SEGV", "HUP", "ABRT", "INT", "USR1", "PIPE"] as const) {
+      const run = box.procfile([
+        `up: ${forever}`,
+        `dead: ulimit -c 0; kill -${name} $$; ${forever}`,
+      ]);
+      const { code } = await run.exit();
+      expect([name, code]).toEqual([name, 128 + os.constants.signals[`SIG${name}`]]);
+      expect(run.stderr.text).toMatch(
+        new RegExp(`^entrypoint \\| dead: killed by SIG${name} after`, "m"),
+      );
+    }
+  });
+
+  it("waits 1 s for a sibling that ignores SIGTERM, and no more", async (box) => {
+    const run = box.procfile([
+      `deaf: trap '' TERM; ${forever}`,
+      "dead: while ! [ -e go ]; do sleep 0.01; done; exit 3",
+    ]);
+    await run.line(/^deaf \| up/);
+    const before = performance.now();
+    box.write("go", "");
+    expect((await run.exit()).code).toBe(3);
+    const delay = performance.now() - before;
+    expect(delay).toBeGreaterThan(990);
+    expect(delay).toBeLessThan(2500);
+  });
+
+  it("leaves no grandchild, not even one that ignores SIGTERM", async (box) => {
+    // The box complains of what is left; here we make sure that there was something to leave.
+    const run = box.procfile([
+      "deaf: trap '' TERM; sleep 1001 & sh -c 'sleep 1002 & wait' & echo up; wait",
+      "heir: sleep 1003 & echo up; wait",
+      "dead: sleep 1004 & while ! [ -e go ]; do sleep 0.01; done; exit 5",
+    ]);
+    await Promise.all([run.line(/^deaf \| up/), run.line(/^heir \| up/)]);
+    for (const seconds of [1001, 1002, 1003, 1004])
+      await run.descendant(new RegExp(`^sleep ${seconds}$`));
+    box.write("go", "");
+    expect((await run.exit()).code).toBe(5);
+    expect(run.stderr.text).not.toContain("daemon off");
+  });
+
+  it("tells who has daemonized, with the cure for nginx", async (box) => {
+    const run = box.procfile(["web: sleep 1000 & exit 0"]);
+    expect((await run.exit()).code).toBe(0);
+    expect(run.stderr.text).toMatch(/^entrypoint \| web: .*`?daemon off;/m);
+    const plain = box.procfile(["web: exit 0"]);
+    await plain.exit();
+    expect(plain.stderr.text).not.toContain("daemon off");
+  });
+
+  it("tells it of a real nginx, which leaves its group", async (box) => {
+    box.mayEscape = /nginx/;
+    const conf = box.write(
+      "nginx.conf",
+      `pid ${box.dir}/pid; error_log stderr; events {} http { access_log /dev/stdout; }`,
+    );
+    const run = box.procfile([`web: nginx -c ${conf} -e stderr`]);
+    expect((await run.exit()).code).toBe(0);
+    expect(run.stderr.text).toMatch(/^entrypoint \| web: .*`?daemon off;/m);
+  });
+
+  it("is decided once: later exits change nothing", async (box) => {
+    const run = box.procfile([
+      `one: ${onSignal("TERM", "one", "kill -SEGV $$")}; ulimit -c 0; ${forever}`,
+      `two: ${onSignal("TERM", "two", "exit 44")}; ${forever}`,
+      "dead: while ! [ -e go ]; do sleep 0.01; done; exit 6",
+    ]);
+    await Promise.all([run.line(/^one +\| up/), run.line(/^two +\| up/)]);
+    box.write("go", "");
+    expect((await run.exit()).code).toBe(6);
+    expect(run.stderr.lines.filter((line) => /exit code|killed by/.test(line))).toHaveLength(1);
+  });
+
+  it("goes to one of two that end at the same time", async (box) => {
+    const run = box.procfile(["a: exit 3", "b: exit 4"]);
+    expect([3, 4]).toContain((await run.exit()).code);
+  });
+});

@@ -1,0 +1,227 @@
+// Design section 4: top-down, each process ready before the next one starts.
+
+import { expect } from "bun:test";
+import fs from "node:fs";
+import { createServer } from "node:net";
+import path from "node:path";
+import {
+  type Box,
+  forever,
+  freePort,
+  hasIPv6,
+  listener,
+  onSignal,
+  type Runtime,
+  runtimes,
+  section,
+  serve,
+} from "./harness.ts";
+
+const log = (box: Box) => box.read("log").split("\n").slice(0, -1);
+
+section("start", (it) => {
+  it("is top-down, each process once the one above listens, release first", async (box) => {
+    const [one, two, web] = [await freePort(), await freePort(), await freePort()];
+    const job = (name: string, seconds: number, port: number) =>
+      `sh -c 'echo ${name} >>log; sleep ${seconds}; echo ${name} listens >>log; exec ${serve(port)}'`;
+    const run = box.procfile(
+      [
+        `one: PORT=${one} ${job("one", 0.3, one)}`,
+        `two: PORT=${two} ${job("two", 0.2, two)}`,
+        `web: echo web >>log; exec ${serve(web)}`,
+        "release: echo release >>log; sleep 0.2; echo released >>log",
+      ],
+      { env: { PORT: `${web}` } },
+    );
+    const [line] = await run.line(/^entrypoint \| ready in .*/);
+    expect(line).toMatch(/ready in .*: .*one [\d.]+ m?s, two [\d.]+ m?s, web [\d.]+ m?s/);
+    const time = (name: string) => Number(new RegExp(`${name} (\\d+) ms`).exec(line)?.[1]);
+    expect(time("one")).toBeGreaterThanOrEqual(290); // it slept 300 ms before it listened
+    expect(time("two")).toBeGreaterThanOrEqual(190);
+    const order = ["release", "released", "one", "one listens", "two", "two listens", "web"];
+    expect(log(box)).toEqual(order);
+    run.signal("SIGTERM");
+    expect((await run.exit()).code).toBe(0);
+    expect(run.stderr.lines.filter((text) => text.includes("ready in"))).toHaveLength(1);
+  });
+
+  it("accepts a process that listens on ::1 alone", async (box) => {
+    if (!hasIPv6) return;
+    const port = await freePort();
+    const run = box.procfile([`six: ${listener(port, "[::1]")}`, "web: echo up; exit 3"], {
+      env: { ENTRYPOINT_READY: "10" },
+    });
+    expect((await run.exit()).code).toBe(3);
+    expect(run.stdout.lines).toEqual(["web | up"]);
+  });
+
+  it("gives each process its group, pipes, /dev/null, default signals and nothing more", async (box) => {
+    const script = box.write(
+      "look.sh",
+      `read -r stat </proc/$$/stat; set -- \${stat##*) }
+echo "group $(( $3 == $$ ))"
+echo "0 $(readlink /proc/$$/fd/0)"
+for fd in 1 2; do echo "$fd $(stat -Lc '%F %i' /proc/$$/fd/$fd)"; done
+ls /proc/$$/fd
+while read -r line; do case $line in SigIgn*|SigBlk*) echo "$line"; esac; done </proc/$$/status
+`,
+    );
+    // dash itself keeps its script open as 10
+    const run = box.procfile([`web: exec sh ${script}`]);
+    expect((await run.exit()).code).toBe(0);
+    const lines = run.stdout.lines.map((line) => line.replace(/^web \| /, "").replace(/\t0+/, " "));
+    expect(lines).toContain("group 1");
+    expect(lines).toContain("0 /dev/null");
+    const pipes = lines.filter((line) => /^[12] fifo \d+$/.test(line)).map((line) => line.slice(2));
+    expect([pipes.length, new Set(pipes).size]).toEqual([2, 2]);
+    const open = lines.filter((line) => /^\d+$/.test(line));
+    // Deno hands a child copies of its pipes' descriptors under other numbers as well.
+    if (box.runtime.name !== "deno") expect(open).toEqual(["0", "1", "10", "2"]);
+    expect(lines.filter((line) => /^Sig(Ign|Blk): 0?$/.test(line))).toHaveLength(2);
+  });
+
+  it("warns of a process without a port of its own above one that has one", async (box) => {
+    const [port, web] = [await freePort(), await freePort()];
+    const lines = [`early: ${forever}`, `app: ${listener(port)}`, "web: echo up; exit 3"];
+    const run = box.procfile(lines, { env: { PORT: `${web}` } });
+    expect((await run.exit()).code).toBe(3);
+    const warnings = run.stderr.lines.filter((line) => line.includes("put it last"));
+    expect(warnings).toHaveLength(1);
+    expect(warnings[0]).toMatch(/^entrypoint \| early: /);
+    const quiet = box.procfile(lines.slice(1), { env: { PORT: `${web}` } });
+    expect((await quiet.exit()).code).toBe(3);
+    expect(quiet.stderr.text).not.toContain("put it last");
+  });
+
+  it("refuses a port that something else listens on", async (box) => {
+    const server = createServer((socket) => socket.destroy());
+    const port = await freePort();
+    for (const address of ["127.0.0.1", "0.0.0.0", "::1"]) {
+      if (address === "::1" && !hasIPv6) continue;
+      await new Promise<void>((resolve) => server.listen(port, address, resolve));
+      const run = box.procfile([
+        `first: ${onSignal("TERM", "first")}; ${forever}`,
+        `app: PORT=${port} touch started; ${forever}`,
+        "web: touch started",
+      ]);
+      const { code } = await run.exit();
+      await new Promise((resolve) => server.close(resolve));
+      expect(run.stderr.text).toMatch(new RegExp(`^entrypoint \\| .*port ${port} .*already`, "m"));
+      expect([code, fs.existsSync(path.join(box.dir, "started"))]).toEqual([2, false]);
+    }
+  });
+
+  it("refuses the public port when something else listens on it", async (box) => {
+    const server = createServer((socket) => socket.destroy());
+    const [port, app] = [await freePort(), await freePort()];
+    await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
+    const run = box.start(["sh", "-c", `exec ${serve(app)}`], {
+      env: { PORT: `${port}`, APP_PORT: `${app}` },
+    });
+    const { code } = await run.exit();
+    await new Promise((resolve) => server.close(resolve));
+    expect(run.stderr.text).toMatch(new RegExp(`port ${port} .*already`));
+    expect(code).toBe(2);
+  });
+
+  it("gives up after ENTRYPOINT_READY seconds, with who, where and a hint", async (box) => {
+    const port = await freePort();
+    const run = box.procfile(
+      [
+        `first: ${onSignal("TERM", "first")}; ${forever}`,
+        `app: PORT=${port} sh -c "${onSignal("TERM", "app")}; ${forever}"`,
+        "web: touch started",
+      ],
+      { env: { ENTRYPOINT_READY: "1" } },
+    );
+    const { code, ms } = await run.exit();
+    expect(run.stderr.text).toMatch(
+      new RegExp(`^entrypoint \\| app.* did not listen on port ${port} .*\\$PORT`, "m"),
+    );
+    expect(ms).toBeGreaterThan(990);
+    expect(code).toBe(1);
+    expect(log(box).sort()).toEqual(["app TERM", "first TERM"]);
+    expect(fs.existsSync(path.join(box.dir, "started"))).toBe(false);
+  });
+
+  it("waits for none with ENTRYPOINT_READY=0", async (box) => {
+    const [port, other] = [await freePort(), await freePort()];
+    const run = box.procfile(
+      [`app: PORT=${port} sleep 1000`, `other: PORT=${other} sleep 1000`, "web: exit 3"],
+      { env: { ENTRYPOINT_READY: "0" } },
+    );
+    expect((await run.exit()).code).toBe(3);
+  });
+
+  it("is over when a process ends before it listens: that is the first exit", async (box) => {
+    const port = await freePort();
+    for (const code of [0, 3]) {
+      const run = box.procfile([
+        `first: ${onSignal("TERM", "first")}; ${forever}`,
+        `app: PORT=${port} sh -c 'sleep 0.1; exit ${code}'`,
+        "web: touch started",
+      ]);
+      expect((await run.exit()).code).toBe(code);
+      expect(run.stderr.text).toMatch(new RegExp(`^entrypoint \\| app: exit code ${code} `, "m"));
+      expect(fs.existsSync(path.join(box.dir, "started"))).toBe(false);
+    }
+    expect(log(box)).toEqual(["first TERM", "first TERM"]);
+  });
+
+  it("is over when an earlier process ends while a later one is waited for", async (box) => {
+    const [one, two] = [await freePort(), await freePort()];
+    const run = box.procfile([
+      `one: ${listener(one)}`,
+      `two: PORT=${two} sh -c 'echo waiting; sleep 1000'`,
+      "web: touch started",
+    ]);
+    await run.line(/^two +\| waiting/);
+    process.kill(await run.descendant(new RegExp(`httpd.*:${one}`)), "SIGKILL");
+    expect((await run.exit()).code).toBe(137);
+    expect(fs.existsSync(path.join(box.dir, "started"))).toBe(false);
+  });
+
+  it("is over with the code of a release job that fails", async (box) => {
+    const run = box.procfile(["web: touch started", "release: echo no; exit 7"]);
+    expect((await run.exit()).code).toBe(7);
+    expect(run.stdout.lines).toEqual(["release | no"]);
+    expect(run.stderr.text).toMatch(/^entrypoint \| release: exit code 7 /m);
+    expect(fs.existsSync(path.join(box.dir, "started"))).toBe(false);
+  });
+
+  it("does not take the end of a release job for the first exit", async (box) => {
+    const run = box.procfile(["web: sleep 0.3; exit 4", "release: true"]);
+    expect((await run.exit()).code).toBe(4);
+  });
+
+  it("as PID 1 says that nobody reaps zombies, and how to add tini", async (box) => {
+    if (process.getuid?.() !== 0) return; // a PID namespace takes root
+    const run = box.procfile(["web: sh -c 'sleep 0.05 & exec sleep 0.2'; exit 3"], {
+      wrap: (command) => ["unshare", "--pid", "--fork", "--mount-proc", "--", ...command],
+    });
+    expect((await run.exit()).code).toBe(3);
+    expect(run.stderr.lines.filter((line) => /zombie/.test(line))).toHaveLength(1);
+    expect(run.stderr.text).toMatch(/^entrypoint \| .*zombie.*(tini|--init)/m);
+    const notFirst = box.procfile(["web: exit 3"]);
+    await notFirst.exit();
+    expect(notFirst.stderr.text).not.toContain("zombie");
+  });
+});
+
+section(
+  "a long start",
+  (it) => {
+    it("says after 10 s what is being waited for", async (box) => {
+      const port = await freePort();
+      box.write("Procfile", `app: PORT=${port} sleep 1000\nweb: true\n`);
+      const waits = async (runtime: Runtime) => {
+        const run = box.start([], { runtime, env: { ENTRYPOINT_READY: "11" } });
+        const [line] = await run.line(/^entrypoint \| app: .*waiting.*/);
+        expect(line).toMatch(new RegExp(`port ${port} .*10(\\.\\d)? s`));
+        expect((await run.exit()).code).toBe(1);
+      };
+      await Promise.all(runtimes.map(waits)); // at the same time, for the time it takes
+    });
+  },
+  runtimes.slice(0, 1),
+);
