@@ -301,11 +301,14 @@ function isTooEarly(row: Row): boolean {
 let directory = ""; // of this run, private
 let childEnv: NodeJS.ProcessEnv = {};
 
+const OTHERS = ["SIGHUP", "SIGUSR1", "SIGUSR2"] as const; // than those that mean stop
+
 /** What all of them share: signal handlers, a directory, an environment. */
 function prepare(): End | undefined {
   for (const signal of ["SIGTERM", "SIGINT", "SIGQUIT"] as const)
     process.on(signal, () => askToStop(signal));
-  for (const signal of ["SIGHUP", "SIGUSR1", "SIGUSR2"] as const)
+  const nohup = /^SigIgn:.*[13579bdf]$/m.test(contents("/proc/self/status"));
+  for (const signal of nohup ? OTHERS.slice(1) : OTHERS)
     process.on(signal, () => {
       if (signal === "SIGHUP" && isatty(0)) askToStop(signal);
       else if (children.length === table.length) signalLeader(children.at(-1), signal);
@@ -348,7 +351,7 @@ async function start(row: Row): Promise<End | undefined> {
   try {
     return await isUp(launch(row), row === table.at(-1));
   } catch (error) {
-    return { why: `${row.name}: could not be started${cureFor(codeOf(error))}`, code: 126 };
+    return { why: notStarted(`${row.name}:`, codeOf(error)), code: 126 };
   }
 }
 
@@ -362,16 +365,12 @@ function launch(row: Row): Child {
   fs.closeSync(err.writeEnd);
   const exit: Promise<End> = leader.then(({ exitCode, signal, cause }) => {
     const after = performance.now() - startedAt;
-    const unstarted = codeOf(cause) === "ENOENT" ? 127 : 126;
-    const code = cause ? unstarted : (exitCode ?? 128 + (signal ? os.signals[signal] : 0));
-    const { name, program = "a program" } = row;
-    let how = signal ? `killed by ${signal}` : `exit code ${code}`;
-    if (code === 127 && fs.existsSync(program)) how += ` (the interpreter of ${program} not found)`;
-    else if (code === 127) how += ` (${program} not found)`;
-    else if (code === 126) how += ` (${program} not executable)`;
-    how += ` after ${time(after)}`;
-    if (cause) how = `sh could not be started${cureFor(codeOf(cause))}`;
-    const end = { child, code, after, why: `${name}: ${how}` };
+    const unstarted = cause && (codeOf(cause) === "ENOENT" ? 127 : 126);
+    const code = unstarted ?? exitCode ?? 128 + (signal ? os.signals[signal] : 0);
+    const why = unstarted
+      ? notStarted("sh", codeOf(cause))
+      : `${howEnded(row, code, signal)} after ${time(after)}`;
+    const end: End = { child, code, after, why: `${row.name}: ${why}` };
     child.ended = true;
     ends.push(end);
     return end;
@@ -390,13 +389,19 @@ function launch(row: Row): Child {
   return child;
 }
 
-function cureFor(code: string): string {
-  const cure: Record<string, string> = {
-    EMFILE: ": no file descriptor is left; raise ulimit -n",
-    EAGAIN: ": no more processes are allowed; raise ulimit -u or --pids-limit",
-    ENOMEM: ": out of memory; raise the limit or use less",
-  };
-  return ` (${code})${cure[code] ?? ""}`;
+function howEnded({ program = "a program" }: Row, code: number, signal: string | null): string {
+  if (signal) return `killed by ${signal}`;
+  const missing = fs.existsSync(program) ? `the interpreter of ${program}` : program;
+  const why = { 126: ` (${program} not executable)`, 127: ` (${missing} not found)` }[code];
+  return `exit code ${code}${why ?? ""}`;
+}
+
+function notStarted(what: string, code: string): string {
+  const cure = {
+    EMFILE: ": no file descriptor is left: raise ulimit -n",
+    EAGAIN: ": no more processes are allowed: raise ulimit -u or --pids-limit",
+  }[code];
+  return `${what} could not be started (${code})${cure ?? ""}`;
 }
 
 type Pipe = { source: AsyncIterable<Uint8Array>; writeEnd: number };
@@ -844,7 +849,7 @@ declare global {
 async function flushed(): Promise<void> {
   const all = Promise.all([said, ...children.map((child) => child.logs)]).then(() => true);
   const tick = 20;
-  const most = moved + children.length * 2 ** 20;
+  const most = moved + (children.length + 1) * 2 ** 20;
   let quiet = 0; // milliseconds in which nothing was left to write and nothing came
   let idle = 0; // milliseconds in which nothing was left to write
   while (quiet < 60 && idle < 1000 && moved < most && performance.now() < graceEnds + MARGIN) {
