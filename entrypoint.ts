@@ -103,9 +103,10 @@ const settings = {
   static: resolve(env.ENTRYPOINT_STATIC || "static"),
 };
 
-// A variable that is set to nothing counts as unset, as in ${PORT:-8080}.
+// A variable that is set to nothing counts as unset, as in ${PORT:-8080}. And a Kubernetes service
+// with the name "app" puts APP_PORT=tcp://10.0.0.1:80 into every pod.
 function number(name: string, byDefault: number, valid: (text: string) => boolean, what: string) {
-  const text = env[name] || `${byDefault}`;
+  const text = env[name]?.replace(/^tcp:.*/, "") || `${byDefault}`;
   if (valid(text)) return Number(text);
   problems.push(`${name}=${text}: must be ${what}`);
   return byDefault;
