@@ -92,7 +92,7 @@ async function cook(box: Box, title: string, ingredients: Ingredients = {}): Pro
   expect((await check.exit()).code).toBe(0);
   expect(check.stderr.text).toBe("");
   const run = box.start([], { env });
-  await run.line(/ready in .*ms?: (?!.*does not listen)/);
+  await run.line(/ready in .* m?s: (?!.*does not listen)/);
   return { run, url: `http://127.0.0.1:${prepared.port}` };
 }
 
