@@ -5,7 +5,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { createClient } from "@connectrpc/connect";
 import { createGrpcWebTransport } from "@connectrpc/connect-web";
-import { devDependencies, scripts } from "../package.json";
+import { devDependencies } from "../package.json";
 import {
   type Box,
   bun,
@@ -258,7 +258,8 @@ section(
 );
 
 test("the Dockerfile lines of the recipes install what the tests have", () => {
-  const debian = /setup\.sh (.*?) &&/.exec(scripts.test)?.[1]?.split(" ") ?? [];
+  const setup = fs.readFileSync(path.join(root, "test/setup.sh"), "utf8");
+  const debian = /set -- (.*?)\nfi/s.exec(setup)?.[1]?.split(/[\s\\]+/) ?? [];
   const installed = debian.map((word) => word.replace(/:.*/, ""));
   const ofDebian: string[] = [];
   const ofNpm: string[] = [];
