@@ -3,15 +3,36 @@
 //   bun build.ts TARGET...   dist/entrypoint-linux-arm64 and the like: bun-linux-arm64, bun-linux-x64-musl
 const targets = process.argv.slice(2) as Bun.Build.CompileTarget[];
 
+const zx: Bun.BunPlugin = {
+  name: "zx",
+  setup({ onResolve, onLoad }) {
+    // Under Deno zx/core would look for its core.cjs at run time.
+    onResolve({ filter: /^zx\/core$/ }, () => ({
+      path: `${import.meta.dir}/node_modules/zx/build/core.cjs`,
+    }));
+    // It copies the modules of Node that it imports, and each property of `process` is made for
+    // that: 4 ms at the start. A prototype will do.
+    onLoad({ filter: /\/zx\/build\/.*\.cjs$/ }, async ({ path }) => ({
+      contents: (await Bun.file(path).text()).replace(
+        /__toESM\((require\("\w+"\)), 1\)/g,
+        "{ __proto__: $1, default: $1 }",
+      ),
+      loader: "js",
+    }));
+  },
+};
+
 async function executable(outfile: string, target?: Bun.Build.CompileTarget): Promise<void> {
   await Bun.build({
     entrypoints: ["entrypoint.ts"],
     minify: true,
     bytecode: true,
+    plugins: [zx],
     format: "esm", // with bytecode it is CommonJS otherwise, which has no top-level await
     compile: {
       outfile,
       ...(target && { target }),
+      jitPolicy: 100, // the start is over before compiled code would pay; entrypoint.ts sets it to 1
       // What lies in the working directory is not the program's.
       autoloadDotenv: false,
       autoloadBunfig: false,
@@ -29,16 +50,7 @@ async function module(outfile: string): Promise<void> {
     target: "node",
     external: ["bun:ffi"],
     minify: true,
-    // Under Deno zx/core would look for its core.cjs, which is in the bundle.
-    plugins: [
-      {
-        name: "zx",
-        setup: ({ onResolve }) =>
-          void onResolve({ filter: /^zx\/core$/ }, () => ({
-            path: `${import.meta.dir}/node_modules/zx/build/core.cjs`,
-          })),
-      },
-    ],
+    plugins: [zx],
   });
   const text = await outputs[0]?.text();
   await Bun.write(outfile, `${text?.replace(/^#!.*\n(\/\/ @bun\n)?/, "#!/usr/bin/env node\n")}`);

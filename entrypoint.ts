@@ -4,7 +4,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { StdioOptions } from "node:child_process";
 import fs from "node:fs";
-import { connect, Socket } from "node:net";
 import { availableParallelism, networkInterfaces, constants as os, tmpdir } from "node:os";
 import { basename, join, resolve } from "node:path";
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
@@ -333,7 +332,6 @@ function prepare(): End | undefined {
     const cure = "mount a tmpfs on /tmp or let TMPDIR name a directory to write in";
     return { why: `${tmpdir()}: cannot be written in (${codeOf(error)}): ${cure}`, code: 2 };
   }
-  oomKillsBefore = memoryCgroup().kills;
   if (process.pid === 1) {
     const cure = "put tini in front of it, or use docker run --init";
     say(`runs as PID 1, so zombies are not reaped: ${cure}`, "WARNING");
@@ -387,6 +385,7 @@ function launch(row: Row): Child {
     gone: false,
   };
   children.push(child);
+  oomKillsBefore ??= memoryCgroup().kills;
   return child;
 }
 
@@ -407,8 +406,11 @@ function notStarted(what: string, code: string): string {
 
 type Pipe = { source: AsyncIterable<Uint8Array>; writeEnd: number };
 
+// What node:net does, Bun does in a fraction of the time. Node and Deno have nothing else.
+const net = typeof Bun === "undefined" ? await import("node:net") : undefined;
+
 // A pipe, because child_process's own "pipe" is a socket, and nginx cannot open /dev/stdout on one.
-const libc = typeof Bun === "undefined" ? undefined : await openLibc();
+const libc = net ? undefined : await openLibc();
 
 async function openLibc() {
   const { dlopen } = await import("bun:ffi");
@@ -435,14 +437,15 @@ function pipe(): Pipe {
   $({ ...plain, sync: true })`${`mkfifo ${quoted(path)}`}`;
   const { O_RDONLY, O_WRONLY, O_NONBLOCK } = fs.constants;
   const readEnd = fs.openSync(path, O_RDONLY | O_NONBLOCK); // without it, it waits for a writer
-  const pipe = { writeEnd: fs.openSync(path, O_WRONLY) };
+  const writeEnd = fs.openSync(path, O_WRONLY);
   // Deno cannot wait for a descriptor to be readable: there each read blocks a thread.
   const blocking = "Deno" in globalThis ? fs.openSync(path, O_RDONLY) : undefined;
   fs.rmSync(path);
-  if (blocking === undefined)
-    return { ...pipe, source: new Socket({ fd: readEnd, readable: true, writable: false }) };
+  if (!net) return { source: Bun.file(readEnd).stream(), writeEnd };
+  if (!blocking)
+    return { source: new net.Socket({ fd: readEnd, readable: true, writable: false }), writeEnd };
   fs.closeSync(readEnd);
-  return { ...pipe, source: fs.createReadStream("", { fd: blocking }) };
+  return { source: fs.createReadStream("", { fd: blocking }), writeEnd };
 }
 
 // ---- readiness: a process with a port of its own is up when something accepts a connection on it
@@ -484,19 +487,30 @@ async function listened(child: Child, port: number, limit: number): Promise<bool
 
 /** The address of this host at which something accepts a connection on the port. */
 async function listens(port: number): Promise<string | undefined> {
-  const at = (host: string) =>
-    new Promise<string | undefined>((answer) => {
-      const socket = connect({ port, host });
-      socket.on("error", () => answer(undefined));
-      socket.setTimeout(1000, () => socket.destroy(new Error("no answer")));
-      socket.on("connect", () => {
-        // A connection from an ephemeral port can meet itself.
-        answer(socket.localPort === port ? undefined : host);
-        socket.destroy();
-      });
-    });
+  const at = async (host: string) => {
+    const localPort = await connection(host, port);
+    return localPort && localPort !== port ? host : undefined; // an ephemeral port can meet itself
+  };
   const [ipv4, ipv6] = [at("127.0.0.1"), at("::1")];
-  return (await ipv4) ?? (await ipv6);
+  return Promise.race([ipv4.then((host) => host ?? ipv6), sleep(1000, undefined)]);
+}
+
+/** Our own port of a connection that is closed at once; undefined if there was none. */
+async function connection(hostname: string, port: number): Promise<number | undefined> {
+  if (!net) {
+    const socket = { data() {}, error() {}, connectError() {} };
+    const made = await Bun.connect({ hostname, port, socket }).catch(() => undefined);
+    const localPort = made?.localPort;
+    made?.end();
+    return localPort;
+  }
+  return new Promise((answer) => {
+    const socket = net.connect(port, hostname, () => {
+      answer(socket.localPort);
+      socket.destroy();
+    });
+    socket.on("error", () => answer(undefined));
+  });
 }
 
 async function portTaken({ name, port, release }: Row): Promise<End | undefined> {
@@ -510,6 +524,8 @@ async function portTaken({ name, port, release }: Row): Promise<End | undefined>
 async function sayWhenReady(): Promise<void> {
   const last = children.at(-1);
   if (!last || last.row.release) return;
+  // build.ts has the start run without the JIT, which costs more than it gains there.
+  if (typeof Bun !== "undefined") Bun.unsafe.setJITPolicy(1);
   const startedAt = performance.now();
   const port = last.row.port ?? settings.port;
   await listened(last, port, Math.min(settings.ready, 10));
@@ -547,12 +563,12 @@ function hintFor({ child, code, after = 0 }: End, livesOn: boolean): string {
     return ": it lives on in the background; keep it in the foreground, nginx with `daemon off;`";
   if (code !== 137) return "";
   const { kills, limit } = memoryCgroup();
-  return kills > oomKillsBefore
+  return kills > (oomKillsBefore ?? 0)
     ? `: out of memory, the limit is ${limit}; raise it or use less`
     : "";
 }
 
-let oomKillsBefore = 0;
+let oomKillsBefore: number | undefined;
 
 /** The kernel's count of processes that it killed for want of memory. */
 function memoryCgroup(): { kills: number; limit: string } {
@@ -567,10 +583,12 @@ function cgroup(controller: string, ...names: string[]): string {
   const own = contents("/proc/self/cgroup");
   const v1 = new RegExp(`:(?:.*,)?${controller}(?:,.*)?:(.*)`).exec(own)?.[1] ?? "";
   const v2 = /^0::(.*)/m.exec(own)?.[1] ?? "";
-  const found = [`/${controller}${v1}`, `/${controller}`, v2, ""]
-    .flatMap((place) => names.map((name) => contents(`/sys/fs/cgroup${place}/${name}`)))
-    .find((text) => text !== "");
-  return found ?? "";
+  for (const place of [`/${controller}${v1}`, `/${controller}`, v2, ""])
+    for (const name of names) {
+      const text = contents(`/sys/fs/cgroup${place}/${name}`);
+      if (text) return text;
+    }
+  return "";
 }
 
 function contents(path: string): string {
