@@ -125,6 +125,37 @@ section(
         const { code } = await run.exit();
         expect([code, await get(url)]).toEqual([0, expect.stringContaining("Unable to connect")]);
       });
+
+    for (const title of ["HAProxy", "Caddy"])
+      it(`${title} gives up what takes too long, before it is killed`, async (box) => {
+        const ingredients = { words: { "7s": "1s" }, env: { ENTRYPOINT_GRACE: "4" } };
+        const { run, url } = await cook(box, title, ingredients);
+        const request = get(`${url}/slow?ms=60000`);
+        await run.line(/\| GET \/slow/);
+        run.signal("SIGTERM");
+        expect((await run.exit()).code).toBe(0);
+        expect(await request).not.toStartWith("200");
+      });
+
+    it("gets the signal at which it drains", async (box) => {
+      const signals = {
+        haproxy: "SIGUSR1",
+        apache2: "SIGWINCH",
+        lighttpd: "SIGINT",
+        caddy: "SIGTERM",
+      };
+      for (const name of Object.keys(signals)) fs.chmodSync(box.write(name, ""), 0o755);
+      box.write(
+        "Procfile",
+        Object.keys(signals)
+          .map((name) => `${name}: ./${name}\n`)
+          .join(""),
+      );
+      const check = box.start(["--check"]);
+      expect((await check.exit()).code).toBe(0);
+      const rows = check.stdout.lines.slice(1).map((line) => line.split(/ {2,}/));
+      expect(Object.fromEntries(rows.map(([name, , , signal]) => [name, signal]))).toEqual(signals);
+    });
   },
   [compiled],
 );
