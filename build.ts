@@ -11,12 +11,11 @@ const zx: Bun.BunPlugin = {
       path: `${import.meta.dir}/node_modules/zx/build/core.cjs`,
     }));
     // It copies the modules of Node that it imports, and each property of `process` is made for
-    // that: 4 ms at the start. A prototype will do.
+    // that: 4 ms at the start. A prototype will do. And it looks for a bash, of which we have no use.
     onLoad({ filter: /\/zx\/build\/.*\.cjs$/ }, async ({ path }) => ({
-      contents: (await Bun.file(path).text()).replace(
-        /__toESM\((require\("\w+"\)), 1\)/g,
-        "{ __proto__: $1, default: $1 }",
-      ),
+      contents: (await Bun.file(path).text())
+        .replace(/__toESM\((require\("\w+"\)), 1\)/g, "{ __proto__: $1, default: $1 }")
+        .replace("\n  useBash();", ""),
       loader: "js",
     }));
   },
@@ -32,7 +31,7 @@ async function executable(outfile: string, target?: Bun.Build.CompileTarget): Pr
     compile: {
       outfile,
       ...(target && { target }),
-      jitPolicy: 100, // the start is over before compiled code would pay; entrypoint.ts sets it to 1
+      jitPolicy: 100, // the start is over before compiled code pays; then entrypoint.ts sets it to 1
       // What lies in the working directory is not the program's.
       autoloadDotenv: false,
       autoloadBunfig: false,

@@ -307,10 +307,11 @@ const OTHERS = ["SIGHUP", "SIGUSR1", "SIGUSR2"] as const; // than those that mea
 function prepare(): End | undefined {
   for (const signal of ["SIGTERM", "SIGINT", "SIGQUIT"] as const)
     process.on(signal, () => askToStop(signal));
+  const onTerminal = isatty(0); // no longer once that has hung up
   const nohup = /^SigIgn:.*[13579bdf]$/m.test(contents("/proc/self/status"));
   for (const signal of nohup ? OTHERS.slice(1) : OTHERS)
     process.on(signal, () => {
-      if (signal === "SIGHUP" && isatty(0)) askToStop(signal);
+      if (signal === "SIGHUP" && onTerminal) askToStop(signal);
       else if (children.length === table.length) signalLeader(children.at(-1), signal);
     });
   // As dumb-init does: a signal that our parent had blocked would never reach us nor the children.
@@ -524,8 +525,7 @@ async function portTaken({ name, port, release }: Row): Promise<End | undefined>
 async function sayWhenReady(): Promise<void> {
   const last = children.at(-1);
   if (!last || last.row.release) return;
-  // build.ts has the start run without the JIT, which costs more than it gains there.
-  if (typeof Bun !== "undefined") Bun.unsafe.setJITPolicy(1);
+  if (!net) Bun.unsafe.setJITPolicy(1); // see build.ts
   const startedAt = performance.now();
   const port = last.row.port ?? settings.port;
   await listened(last, port, Math.min(settings.ready, 10));
@@ -535,6 +535,7 @@ async function sayWhenReady(): Promise<void> {
     times.push(`${last.row.name} does not listen on port ${port} yet`);
   const total = time(last.upAfter ? performance.now() : startedAt);
   say(`ready in ${total}: ${times.filter(Boolean).join(", ") || "waited for none"}`);
+  if (!net) Bun.shrink(); // a megabyte that only the start needed
 }
 
 // ---- the race: as `wait -n` does, the first to end decides
