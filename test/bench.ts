@@ -1,141 +1,220 @@
 // Measures `entrypoint` beside what people would use instead:
-// bun test/bench.ts [SECTION…] [--markdown]
+// bun test/bench.ts [SECTION…] [--runs N] [--markdown]
 // All that is compared runs in turn (A B C A B C…). A figure is the median with its spread, and
-// its ratio to bash in the same run.
+// its ratio to bash in the same round. --markdown writes the tables of the README.
 
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import { bash, entrypoint } from "./bench/peers.ts";
+import {
+  type Contestant,
+  call,
+  everyone,
+  executable,
+  found,
+  freePort,
+  missing,
+  type Place,
+  processes,
+  progress,
+  spawn,
+  start,
+  tmp,
+  within,
+  write,
+} from "./bench/run.ts";
 
-const root = path.resolve(import.meta.dir, "..");
-const self = path.join(root, "dist/entrypoint");
-const markdown = process.argv.includes("--markdown");
-const wanted = process.argv.slice(2).filter((word) => !word.startsWith("-"));
-const tmp = fs.mkdtempSync(path.join(os.tmpdir(), "entrypoint-bench-"));
-process.on("exit", () => fs.rmSync(tmp, { recursive: true, force: true }));
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(1));
+const self = entrypoint.program;
 
-/** One of those that are compared: what it runs, in a fresh directory. */
-interface Contestant {
-  name: string;
-  /** The files of its working directory, and what it needs in the environment. */
-  files?: Record<string, string>;
-  env?: Record<string, string>;
-  command: string[];
-  /** Of the rounds it takes part in so many; all of them if it isn't slow. */
-  rounds?: number;
-  /** It gets only this share of the work, and its time is scaled up. */
-  share?: number;
-}
-
-/** A row of the benchmark. */
+/** A row of the benchmark: a table on the terminal. */
 interface Figure {
   section: string;
-  name: string;
-  unit: string;
-  goal: string;
+  title: string;
+  /** The first is what is measured; a ratio is shown of it. */
+  columns: string[];
   rounds: number;
-  contestants: () => Contestant[];
-  /** The numbers of one run; `also` names those after the first. */
-  measure: (contestant: Contestant, directory: string) => Promise<number[]>;
-  also?: string[];
+  /** Milliseconds until a run counts as hanging. */
+  limit?: number;
+  /** All at the same time, because it only waits. */
+  together?: true;
+  contestants?: () => Contestant[];
+  measure: (place: Place) => Promise<number[]>;
 }
 
-function progress(text: string): void {
-  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
-  else if (text) process.stderr.write(`${text}\n`);
+const figures: Figure[] = [
+  {
+    section: "start",
+    title: "from exec to both children running",
+    columns: ["ms"],
+    rounds: 15,
+    measure: async (place) => [(await start(place)).milliseconds],
+  },
+  {
+    section: "death",
+    title: "from a child's death (SIGKILL) to the exit",
+    columns: ["ms", "exit code", "children left"],
+    rounds: 9,
+    measure: async (place) => {
+      const { process: whole, children } = await start(place);
+      await Bun.sleep(100);
+      const since = performance.now();
+      process.kill(children[0] ?? 0, "SIGKILL");
+      const code = await whole.exited;
+      return [performance.now() - since, code, left(place, children)];
+    },
+  },
+  {
+    section: "stop",
+    title: "from SIGTERM (runsvdir: SIGHUP) to the exit, children that obey at once",
+    columns: ["ms", "exit code", "children left"],
+    rounds: 9,
+    measure: async (place) => {
+      const { process: whole, children } = await start(place);
+      await Bun.sleep(100);
+      const since = performance.now();
+      whole.kill(place.contestant.peer.stopSignal ?? "SIGTERM");
+      const code = await whole.exited;
+      return [performance.now() - since, code, left(place, children)];
+    },
+  },
+  {
+    section: "cold",
+    title: "cold start through nginx to the first 200, the app needs 600 ms",
+    columns: ["ms", "5xx before it"],
+    rounds: 5,
+    measure: firstAnswer,
+  },
+  {
+    section: "logs",
+    title: "5 million lines of 100 bytes from one process",
+    columns: ["s per GB", "lines that came, %"],
+    rounds: 2,
+    limit: 180_000,
+    contestants: copiers,
+    measure: secondsPerGB,
+  },
+  {
+    section: "logs",
+    title: "the same bytes from one process and from two",
+    columns: ["s per GB"],
+    rounds: 2,
+    limit: 180_000,
+    contestants: () => [
+      { name: "one process", peer: entrypoint },
+      { name: "two at once", peer: entrypoint },
+    ],
+    measure: secondsFromOneOrTwo,
+  },
+  {
+    section: "logs",
+    title: "a line every 10 ms for 5 s, until the reader has it",
+    columns: ["ms, median", "ms, worst", "% of a CPU"],
+    rounds: 1,
+    limit: 60_000,
+    contestants: () => [{ name: bash.name, peer: bash }, ...entrypoints()],
+    measure: latency,
+  },
+  {
+    section: "idle",
+    title: "all but the children at rest, 2 s after the start",
+    columns: ["anonymous, MB", "resident, MB", "wake-ups a second", "% of a CPU"],
+    rounds: 2,
+    limit: 40_000,
+    together: true,
+    measure: atRest,
+  },
+  {
+    section: "hundred",
+    title: "100 processes: start time of each",
+    columns: ["ms each of 100", "ms each of 2"],
+    rounds: 3,
+    limit: 60_000,
+    measure: async (place) => {
+      const hundred = await start(place, 100);
+      const two = await within(20_000, place.contestant, start);
+      return [hundred.milliseconds / 100, (two?.milliseconds ?? NaN) / 2];
+    },
+  },
+  {
+    section: "cache",
+    title: "from exec to both children running, with a cold page cache",
+    columns: ["ms", "MB read"],
+    rounds: 4,
+    measure: async (place) => {
+      Bun.spawnSync(["sync"]);
+      fs.writeFileSync("/proc/sys/vm/drop_caches", "3");
+      const before = megabytesRead();
+      const { milliseconds } = await start(place);
+      return [milliseconds, megabytesRead() - before];
+    },
+  },
+];
+
+function left({ mark }: Place, children: number[]): number {
+  const running = processes(mark);
+  return children.filter((pid) => running.includes(pid)).length;
 }
 
-function median(values: number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = sorted.length / 2;
-  return ((sorted[Math.floor(middle)] ?? NaN) + (sorted[Math.ceil(middle) - 1] ?? NaN)) / 2;
+// ---- cold
+
+const app = executable(
+  "app",
+  `#!/usr/bin/perl
+use IO::Socket::INET;
+select undef, undef, undef, 0.6;
+$SIG{PIPE} = "IGNORE";
+my $port = $ARGV[0] // $ENV{PORT};
+my $server = IO::Socket::INET->new(LocalAddr => "127.0.0.1", LocalPort => $port, Listen => 64);
+while (my $client = $server->accept) {
+  sysread $client, my $request, 65536;
+  print $client "HTTP/1.1 200 OK\\r\\nContent-Length: 3\\r\\nConnection: close\\r\\n\\r\\nok\\n";
 }
+`,
+);
 
-const short = (value: number) => (value >= 1000 ? value.toFixed(0) : value.toPrecision(3));
-
-/** Runs it all, interleaved, and gives the rows of its table: first is what ratios refer to. */
-async function run(figure: Figure): Promise<string[][]> {
-  const contestants = figure.contestants();
-  const results = new Map<string, number[][]>();
-  for (let round = 0; round < figure.rounds; round++) {
-    for (const contestant of contestants) {
-      if (round >= (contestant.rounds ?? figure.rounds)) continue;
-      progress(`${figure.name}: round ${round + 1} of ${figure.rounds}: ${contestant.name}`);
-      const directory = fs.mkdtempSync(path.join(tmp, "run-"));
-      for (const [name, text] of Object.entries(contestant.files ?? {}))
-        fs.writeFileSync(path.join(directory, name), text);
-      const numbers = await figure.measure(contestant, directory);
-      results.set(contestant.name, [...(results.get(contestant.name) ?? []), numbers]);
-      fs.rmSync(directory, { recursive: true, force: true });
-    }
+function nginxConf(directory: string, port: number, appPort: number): string {
+  const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(
+    (name) => `${name}_temp_path ${directory}/${name};`,
+  );
+  return `daemon off;
+pid ${directory}/nginx.pid;
+events {}
+http {
+  access_log off;
+  ${temporary.join("\n  ")}
+  server {
+    listen ${port};
+    location / { proxy_pass http://127.0.0.1:${appPort}; }
   }
-  progress("");
-  const first = (name: string) => (results.get(name) ?? []).map(([number = NaN]) => number);
-  const base = first(contestants[0]?.name ?? "");
-  const rows = contestants.map(({ name }) => {
-    const values = first(name);
-    // To the base in the same round: what slows one down slows down the other.
-    const ratio = median(values.map((value, round) => value / (base[round] ?? NaN)));
-    const also = (figure.also ?? []).map((_, i) =>
-      short(median((results.get(name) ?? []).map((numbers) => numbers[i + 1] ?? NaN))),
+}
+`;
+}
+
+/** Asks until the answer is 200, and counts what was worse than no answer. */
+async function firstAnswer(place: Place): Promise<number[]> {
+  const { contestant, directory } = place;
+  const [port, appPort] = [await freePort(), await freePort()];
+  write(directory, { "nginx.conf": nginxConf(directory, port, appPort) });
+  const jobs = [
+    { name: "nginx", command: `nginx -e stderr -c ${directory}/nginx.conf` },
+    { name: "app", command: `${app} ${appPort}` },
+  ];
+  const env = { PORT: `${port}`, APP_PORT: `${appPort}` };
+  const made = contestant.peer === entrypoint ? { command: [self, app], env } : call(place, jobs);
+  const since = performance.now();
+  const whole = spawn(place, made);
+  let errors = 0;
+  while (whole.exitCode === null && whole.signalCode === null) {
+    const status = await fetch(`http://127.0.0.1:${port}/`, { keepalive: false }).then(
+      (response) => response.status,
+      () => 0,
     );
-    const spread = `${short(Math.min(...values))} – ${short(Math.max(...values))}`;
-    return [name, short(median(values)), spread, `${ratio.toFixed(2)} ×`, ...also];
-  });
-  return [["", figure.unit, "spread", "ratio", ...(figure.also ?? [])], ...rows];
-}
-
-function table(rows: string[][]): string {
-  const width = (column: number) => Math.max(...rows.map((row) => row[column]?.length ?? 0));
-  const line = (row: string[]) => row.map((cell, i) => cell.padEnd(width(i))).join(" | ");
-  const ruler = (rows[0] ?? []).map((_, i) => "-".repeat(Math.max(3, width(i)))).join(" | ");
-  const [head = [], ...body] = rows;
-  if (markdown) return [line(head), ruler, ...body.map(line)].map((l) => `| ${l} |\n`).join("");
-  return [head, ...body]
-    .map((row) => `  ${line(row).replaceAll(" | ", "   ").trimEnd()}\n`)
-    .join("");
-}
-
-// ---- What is there to compare with. What isn't is installed, or named as missing.
-
-const missing: string[] = [];
-
-function install(name: string, command: string[]): boolean {
-  progress(`installing ${name}`);
-  const { success, stderr } = Bun.spawnSync(command, { stdout: "ignore", stderr: "pipe" });
-  if (!success) missing.push(`${name}: ${stderr.toString().trim().split("\n").at(-1)}`);
-  return success;
-}
-
-/** A program of Debian's, where it is. */
-function debian(program: string, name = program): string | undefined {
-  const get = ["apt-get", "install", "-y", "--no-install-recommends", name];
-  return Bun.which(program) ?? (install(name, get) ? (Bun.which(program) ?? undefined) : undefined);
-}
-
-/** A program of npm's, in the newest version that this Node runs. */
-function npm(name: string): string | undefined {
-  const get = ["npm", "install", "--silent", "--no-save", "--prefix", tmp, name];
-  return install(name, get) ? path.join(tmp, "node_modules/.bin", name) : undefined;
-}
-
-/** The processes of a Procfile under bash, which stays until the first has ended. */
-const script = (...lines: string[]) => ["bash", "-c", [...lines, "wait -n"].join("\n")];
-
-function entrypoint(name: string, lines: string[], env: Record<string, string> = {}): Contestant {
-  return { name, env, files: { Procfile: `${lines.join("\n")}\n` }, command: [self] };
-}
-
-function spawn(contestant: Contestant, directory: string, command = contestant.command) {
-  const { PATH = "", HOME = "" } = process.env;
-  return Bun.spawn(command, {
-    cwd: directory,
-    env: { PATH, HOME, TMPDIR: tmp, ...contestant.env },
-    stdin: "ignore",
-    stdout: "pipe",
-    stderr: "ignore",
-  });
+    if (status === 200) return [performance.now() - since, errors];
+    if (status >= 500) errors++;
+    await Bun.sleep(2);
+  }
+  throw new Error("it ended before it answered");
 }
 
 // ---- logs
@@ -153,101 +232,85 @@ function lines(megabytes: number): string {
   return file;
 }
 
-/** Its output is piped into a command; after two minutes it is ended, with timeout's code, 124. */
-function into(reader: string, { command }: Contestant): string[] {
+function entrypoints(): Contestant[] {
+  const json = { ENTRYPOINT_LOG: "json" };
   return [
-    "bash",
-    "-c",
-    `set -o pipefail; timeout 120 "$@" 2>/dev/null | ${reader}`,
-    "bash",
-    ...command,
+    { name: entrypoint.name, peer: entrypoint },
+    { name: `${entrypoint.name}, json`, peer: entrypoint, env: json },
   ];
-}
-
-/** Seconds from its start until a reader that only reads has had all of it. */
-async function secondsToRead(contestant: Contestant, directory: string): Promise<number[]> {
-  const since = performance.now();
-  const code = await spawn(contestant, directory, into("cat >/dev/null", contestant)).exited;
-  if (code === 124) return [NaN];
-  return [(performance.now() - since) / 1000 / (contestant.share ?? 1)];
-}
-
-/** The same, and in another run how many of the lines came, in percent. */
-async function secondsAndLines(contestant: Contestant, directory: string): Promise<number[]> {
-  const [seconds = NaN] = await secondsToRead(contestant, directory);
-  const { stdout } = spawn(contestant, directory, into("grep -c 0123456789", contestant));
-  const count = Number(await new Response(stdout).text());
-  return [seconds, count / (MB * 100 * (contestant.share ?? 1))];
-}
-
-/** It would take minutes. */
-function slow(name: string, program: string): Contestant {
-  const files = { Procfile: `a: cat ${lines(MB / 10)}\n` };
-  return {
-    name: `${name}, a tenth × 10`,
-    rounds: 2,
-    share: 0.1,
-    files,
-    command: [program, "start"],
-  };
 }
 
 function copiers(): Contestant[] {
-  const cat = `cat ${lines(MB)}`;
-  const concurrently = npm("concurrently");
-  const foreman = debian("foreman", "ruby-foreman");
-  return [
-    { name: "bash, adds nothing", command: script(`${cat} &`) },
-    { name: "bash, sed prefix", command: script(`${cat} | sed 's/^/a | /' &`) },
-    entrypoint("entrypoint", [`a: ${cat}`]),
-    entrypoint("entrypoint, json", [`a: ${cat}`], { ENTRYPOINT_LOG: "json" }),
-    ...(concurrently
-      ? [{ name: "concurrently", rounds: 2, command: [concurrently, "-n", "a", cat] }]
-      : []),
-    ...(foreman ? [slow("foreman", foreman)] : []),
-  ];
+  return everyone().flatMap((contestant) => {
+    if (contestant.peer === entrypoint) return entrypoints();
+    const { runtime } = contestant.peer;
+    const slow = { ...contestant, name: `${contestant.name} (a tenth × 10)`, share: 0.1 };
+    return runtime ? [slow] : [contestant];
+  });
+}
+
+/** The whole command, timed by hyperfine, with its output in a pipe to a reader that only counts. */
+async function throughPipe(place: Place, command: string[]): Promise<number[]> {
+  const quoted = command.map((word) => `'${word}'`).join(" ");
+  write(place.directory, { pipe: `${quoted} 2>/dev/null | wc -l >count\n` });
+  const time = ["--runs", "1", "-N", "-i", "--export-json", "times", "bash pipe"];
+  await spawn(place, { command: ["hyperfine", ...time] }).exited;
+  const text = (name: string) => fs.readFileSync(path.join(place.directory, name), "utf8");
+  const { results } = JSON.parse(text("times"));
+  return [results[0].times[0], Number(text("count"))];
+}
+
+async function secondsPerGB(place: Place): Promise<number[]> {
+  const { env, share = 1 } = place.contestant;
+  const made = call(place, [{ name: "a", command: `cat ${lines(MB * share)}` }]);
+  const variables = Object.entries({ ...env, ...made.env }).map(
+    ([name, value]) => `${name}=${value}`,
+  );
+  const [seconds = NaN, came = NaN] = await throughPipe(place, [
+    "env",
+    ...variables,
+    ...made.command,
+  ]);
+  return [(seconds / share / MB) * 1000, Math.min(100, came / MB / share / 100)];
 }
 
 /** Each ends when both have: the first exit would cut off the other's words. */
-function oneOrTwo(): Contestant[] {
+async function secondsFromOneOrTwo(place: Place): Promise<number[]> {
   const writer = (name: string, megabytes: number, other: string) =>
     `cat ${lines(megabytes)}; touch ${name}; while ! [ -e ${other} ]; do sleep 0.005; done`;
-  const one = [`a: ${writer("a", MB, "a")}`];
-  const two = [`a: ${writer("a", MB / 2, "b")}`, `b: ${writer("b", MB / 2, "a")}`];
-  return [entrypoint("one process", one), entrypoint("two at once", two)];
+  const two = [
+    { name: "a", command: writer("a", MB / 2, "b") },
+    { name: "b", command: writer("b", MB / 2, "a") },
+  ];
+  const one = [{ name: "a", command: writer("a", MB, "a") }];
+  const made = call(place, place.contestant.name.startsWith("two") ? two : one);
+  const [seconds = NaN] = await throughPipe(place, made.command);
+  return [(seconds / MB) * 1000];
 }
 
-// ---- a trickle
-
-const TRICKLE = { every: 10, lines: 1000 };
-
 /** A line every 10 ms, each the time at which it was written. */
-const clock = `for (let i = 0; i < ${TRICKLE.lines}; i++) {
+const ticker = executable(
+  "ticker.ts",
+  `for (let i = 0; i < 500; i++) {
   require("fs").writeSync(1, (performance.timeOrigin + performance.now()) + "\\n");
-  await Bun.sleep(${TRICKLE.every});
+  await Bun.sleep(10);
 }
 require("fs").writeSync(1, "end\\n");
 await Bun.sleep(1000);
-`;
+`,
+);
 
-/** Nanoseconds of CPU that a process has had, all its threads together. */
-function cpuTime(pid: number): number {
-  const tasks = fs.readdirSync(`/proc/${pid}/task`);
-  const times = tasks.map((task) =>
-    Number(fs.readFileSync(`/proc/${pid}/task/${task}/schedstat`, "utf8").split(" ")[0]),
-  );
-  return times.reduce((sum, time) => sum + time, 0);
-}
-
-async function latency(contestant: Contestant, directory: string): Promise<number[]> {
-  const child = spawn(contestant, directory);
+async function latency(place: Place): Promise<number[]> {
+  const made = call(place, [{ name: "a", command: `${process.execPath} ${ticker}` }]);
+  const env = { ...made.env, ENTRYPOINT_READY: "0" }; // nothing listens: it would ask for 10 s
+  const child = spawn(place, { ...made, env }, "pipe");
   const latencies: number[] = [];
   let [rest, cpuBefore, since, share] = ["", 0, 0, 0];
-  for await (const chunk of child.stdout) {
+  for await (const chunk of child.stdout ?? []) {
     const now = performance.timeOrigin + performance.now();
-    const found = (rest + Buffer.from(chunk).toString()).split("\n");
-    rest = found.pop() ?? "";
-    for (const line of found) {
+    const whole = (rest + Buffer.from(chunk).toString()).split("\n");
+    rest = whole.pop() ?? "";
+    for (const line of whole) {
       const [written] = /\d{13}(\.\d+)?/.exec(line) ?? [];
       if (written) latencies.push(now - Number(written));
       if (latencies.length === 50) [cpuBefore, since] = [cpuTime(child.pid), performance.now()];
@@ -260,66 +323,325 @@ async function latency(contestant: Contestant, directory: string): Promise<numbe
   return [median(steady), Math.max(...steady), share];
 }
 
-function tricklers(): Contestant[] {
-  const file = path.join(tmp, "clock.ts");
-  fs.writeFileSync(file, clock);
-  const command = `${process.execPath} ${file}`;
-  const quiet = { ENTRYPOINT_READY: "0" }; // nothing listens: it would ask for 10 s
+// ---- idle
+
+function ofThreads(pid: number, file: string, find: (text: string) => number): number {
+  const tasks = fs.readdirSync(`/proc/${pid}/task`);
+  return sum(
+    tasks.map((task) => find(fs.readFileSync(`/proc/${pid}/task/${task}/${file}`, "utf8"))),
+  );
+}
+
+const sum = (values: number[]) => values.reduce((all, value) => all + value, 0);
+
+/** Nanoseconds of CPU that a process has had. */
+const cpuTime = (pid: number) => ofThreads(pid, "schedstat", (text) => Number(text.split(" ")[0]));
+
+/** How often its threads have gone to sleep, and so been woken. */
+const sleeps = (pid: number) =>
+  ofThreads(pid, "status", (text) => Number(/^voluntary_ctxt_switches:\s*(\d+)/m.exec(text)?.[1]));
+
+function kilobytes(pid: number, field: string): number {
+  const text = fs.readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
+  return Number(new RegExp(`^${field}:\\s*(\\d+)`, "m").exec(text)?.[1]);
+}
+
+async function atRest(place: Place): Promise<number[]> {
+  place.contestant.env = { ENTRYPOINT_READY: "0" }; // nothing listens: it would ask for 10 s
+  const { children } = await start(place);
+  await Bun.sleep(2000);
+  const own = processes(place.mark).filter((pid) => !children.includes(pid));
+  const state = () => [sum(own.map(sleeps)), sum(own.map(cpuTime)), performance.now()];
+  const [sleepsBefore = 0, cpuBefore = 0, since = 0] = state();
+  await Bun.sleep(6000);
+  const [sleepsAfter = 0, cpuAfter = 0, now = 0] = state();
   return [
-    { name: "bash, adds nothing", command: script(`${command} &`) },
-    entrypoint("entrypoint", [`a: ${command}`], quiet),
-    entrypoint("entrypoint, json", [`a: ${command}`], { ...quiet, ENTRYPOINT_LOG: "json" }),
+    sum(own.map((pid) => kilobytes(pid, "Anonymous"))) / 1000,
+    sum(own.map((pid) => kilobytes(pid, "Rss"))) / 1000,
+    ((sleepsAfter - sleepsBefore) / (now - since)) * 1000,
+    (cpuAfter - cpuBefore) / 1e4 / (now - since),
   ];
 }
 
-// ---- The table of figures
+// ---- cache
 
-const figures: Figure[] = [
-  {
-    section: "logs",
-    name: "5 million lines of 100 bytes from one process",
-    unit: "s",
-    goal: "entrypoint at most 1.6 × bash, json at most 3 × text, the others at least 3 × entrypoint",
-    rounds: 5,
-    contestants: copiers,
-    measure: secondsAndLines,
-    also: ["lines that came, %"],
-  },
-  {
-    section: "logs",
-    name: "the same bytes from one process and from two",
-    unit: "s",
-    goal: "two no slower than one",
-    rounds: 5,
-    contestants: oneOrTwo,
-    measure: secondsToRead,
-  },
-  {
-    section: "logs",
-    name: "a line every 10 ms for 10 s, until the reader has it",
-    unit: "ms, median",
-    goal: "milliseconds, and under 1% of a CPU",
-    rounds: 3,
-    contestants: tricklers,
-    measure: latency,
-    also: ["ms, worst", "% of a CPU"],
-  },
+function megabytesRead(): number {
+  const text = fs.readFileSync("/proc/vmstat", "utf8");
+  return (Number(/^pgpgin (\d+)/m.exec(text)?.[1]) * 1024) / 1e6;
+}
+
+function canDropCaches(): boolean {
+  try {
+    fs.accessSync("/proc/sys/vm/drop_caches", fs.constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+// ---- What came out of it
+
+type Results = Map<string, number[][]>;
+const results = new Map<Figure, Results>();
+
+function median(values: number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length / 2;
+  return ((sorted[Math.floor(middle)] ?? NaN) + (sorted[Math.ceil(middle) - 1] ?? NaN)) / 2;
+}
+
+/** Runs it all, interleaved. One that hangs is not tried again. */
+async function run(figure: Figure, rounds: number): Promise<void> {
+  const contestants = figure.contestants?.() ?? everyone();
+  const all: Results = new Map(contestants.map(({ name }) => [name, []]));
+  results.set(figure, all);
+  const one = async (contestant: Contestant) => {
+    const numbers = await within(figure.limit ?? 10_000, contestant, figure.measure).catch(
+      (error) => void progress(`${contestant.name}: ${error.message}\n`),
+    );
+    all.get(contestant.name)?.push(numbers ?? []);
+  };
+  const hangs = ({ name }: Contestant) => all.get(name)?.some((numbers) => !numbers.length);
+  for (let round = 1; round <= rounds; round++) {
+    if (figure.together) progress(`${figure.section}: round ${round} of ${rounds}`);
+    if (figure.together) await Promise.all(contestants.map(one));
+    else
+      for (const contestant of contestants.filter((one) => !hangs(one))) {
+        progress(`${figure.section}: round ${round} of ${rounds}: ${contestant.name}`);
+        await one(contestant);
+      }
+  }
+  progress("");
+}
+
+/** The numbers of a column, round by round; none where it hung. */
+function column(figure: Figure, name: string, at = 0): number[] {
+  const rounds = results.get(figure)?.get(name) ?? [];
+  return rounds.every((numbers) => numbers.length) ? rounds.map((all) => all[at] ?? NaN) : [];
+}
+
+const value = (figure: Figure, name: string, at = 0) => median(column(figure, name, at));
+
+/** To bash in the same round: what slows one down slows down the other. */
+function ratio(figure: Figure, name: string, at = 0): number {
+  const first = results.get(figure)?.keys().next().value ?? "";
+  const base = column(figure, first, at);
+  return median(column(figure, name, at).map((one, round) => one / (base[round] ?? NaN)));
+}
+
+function short(number: number): string {
+  if (number === 0) return "0";
+  return number >= 100 ? number.toFixed(0) : number.toPrecision(number < 1 ? 1 : 3);
+}
+
+const times = (number: number) => (Number.isFinite(number) ? `${short(number)} ×` : "");
+
+function spread(values: number[]): string {
+  return `${short(Math.min(...values))} – ${short(Math.max(...values))}`;
+}
+
+function rowsOf(figure: Figure): string[][] {
+  const [first = "", ...others] = figure.columns;
+  const rows = [...(results.get(figure)?.keys() ?? [])].map((name) => {
+    const values = column(figure, name);
+    if (!values.length) return [name, "hangs"];
+    const also = others.map((_, i) => short(value(figure, name, i + 1)));
+    return [name, short(median(values)), spread(values), times(ratio(figure, name)), ...also];
+  });
+  return [["", first, "spread", "ratio", ...others], ...rows];
+}
+
+function text(rows: string[][]): string {
+  const width = (at: number) => Math.max(...rows.map((row) => row[at]?.length ?? 0));
+  const line = (row: string[]) => row.map((cell, i) => cell.padEnd(width(i))).join("   ");
+  return rows.map((row) => `  ${line(row).trimEnd()}\n`).join("");
+}
+
+function markdown([head = [], ...body]: string[][]): string {
+  const rows = [head, head.map(() => "---"), ...body];
+  return rows.map((row) => `| ${head.map((_, i) => row[i] ?? "").join(" | ")} |\n`).join("");
+}
+
+/** The README's tables: a row for each contestant, a column for each of these. */
+const SUMMARIES: [string, number][][] = [
+  [
+    ["start", 0],
+    ["death", 0],
+    ["stop", 0],
+    ["cold", 0],
+    ["cold", 1],
+  ],
+  [
+    ["logs", 0],
+    ["idle", 0],
+    ["idle", 1],
+    ["idle", 2],
+    ["cache", 0],
+  ],
 ];
 
-if (!fs.existsSync(self)) throw new Error(`${self} is missing: run npm run build`);
-const sections = [...new Set(figures.map(({ section }) => section))];
+const HEADS: Record<string, string[]> = {
+  start: ["exec to both running, ms"],
+  death: ["death to exit, ms"],
+  stop: ["stop to exit, ms"],
+  cold: ["first 200, ms", "5xx before it"],
+  logs: ["logs, s per GB"],
+  idle: ["idle, MB anonymous", "idle, MB resident", "wake-ups a second"],
+  cache: ["start, cold page cache, ms"],
+};
+
+function summary(columns: [string, number][]): string[][] {
+  const shown = columns.flatMap(([section, at]) => {
+    const figure = figures.find((one) => one.section === section);
+    return figure && results.has(figure) ? [{ figure, at }] : [];
+  });
+  const head = shown.map(({ figure, at }) => HEADS[figure.section]?.[at] ?? "");
+  const rows = everyone().map(({ name }) => [
+    name,
+    ...shown.map(({ figure, at }) => {
+      const full = [...(results.get(figure)?.keys() ?? [])].find(
+        (key) => key === name || key.startsWith(`${name} (`),
+      );
+      const values = column(figure, full ?? name, at);
+      if (!values.length) return "never";
+      const after = at === 0 ? `, ${times(ratio(figure, full ?? name))}` : "";
+      return `${short(median(values))}${at === 0 ? ` (${spread(values).replaceAll(" ", "")}${after})` : ""}`;
+    }),
+  ]);
+  return [["", ...head], ...rows];
+}
+
+// ---- The goals
+
+/** Goal, what was measured, and whether it was reached. */
+function goals(): string[][] {
+  const rows: string[][] = [];
+  const goal = (what: string, measured: string, reached: boolean) =>
+    rows.push([what, measured, reached ? "reached" : "not reached"]);
+  const figure = (section: string) =>
+    figures.find((one) => one.section === section && results.has(one));
+  const name = entrypoint.name;
+  const heavy = [...found.keys()].filter(({ runtime }) => runtime);
+
+  const started = figure("start");
+  if (started) {
+    const times = ratio(started, name);
+    goal("exec to both running: at most 4 × bash", `${short(times)} ×`, times <= 4);
+    const prefixing = [...found.keys()].filter((peer) => peer.prefixes && peer !== entrypoint);
+    const next = prefixing
+      .map((peer) => ({ peer, times: value(started, peer.name) / value(started, name) }))
+      .sort((a, b) => a.times - b.times);
+    const shown = next.map(({ peer, times }) => `${peer.name} ${short(times)} ×`).join(", ");
+    const all = next.every(({ times }) => times >= 10);
+    goal("10 times faster than any peer with prefixes", shown, all);
+  }
+  for (const section of ["death", "stop"]) {
+    const shown = figure(section);
+    if (!shown) continue;
+    const own = value(shown, name);
+    goal(`${section} to exit: at most 10 ms`, `${short(own)} ms`, own <= 10);
+    const times = heavy.map((peer) => value(shown, peer.name) / own).filter(Number.isFinite);
+    const least = Math.min(...times);
+    const what = "4 times ahead of JavaScript, Python and Ruby";
+    goal(`${section}: ${what}`, `${short(least)} × or more`, least >= 4);
+  }
+  const cold = figure("cold");
+  if (cold) {
+    const later = value(cold, name) - value(cold, bash.name);
+    const errors = Math.max(...column(cold, name, 1));
+    const measured = `${later.toFixed(0)} ms, ${errors} 5xx`;
+    goal("first 200: at most bash + 30 ms, no 5xx", measured, later <= 30 && errors === 0);
+  }
+  const logs = figure("logs");
+  if (logs) {
+    const times = ratio(logs, name);
+    goal("logs: at most 1.6 × bash", `${short(times)} ×`, times <= 1.6);
+  }
+  const idle = figure("idle");
+  if (idle) {
+    const [anonymous, resident, wakes] = [0, 1, 2].map((at) => value(idle, name, at));
+    goal("idle: at most 6 MB anonymous", `${short(anonymous ?? NaN)} MB`, Number(anonymous) <= 6);
+    goal("idle: 0 wake-ups a second", short(wakes ?? NaN), wakes === 0);
+    goal("idle: at most 42 MB resident", `${short(resident ?? NaN)} MB`, Number(resident) <= 42);
+  }
+  const hundred = figure("hundred");
+  if (hundred) {
+    const [of100, of2] = [value(hundred, name, 0), value(hundred, name, 1)];
+    const measured = `${short(of100)} ms each, of 2 ${short(of2)}`;
+    goal("100 processes: each no slower to start than of 2", measured, of100 <= of2);
+  }
+  if (sizes) {
+    const more = (sizes.own - sizes.empty) / 1e6;
+    goal("executable: Bun's own size + 2 MB", `+ ${short(more)} MB`, more <= 2);
+  }
+  return rows;
+}
+
+// ---- size
+
+let sizes: { own: number; empty: number } | undefined;
+
+async function measureSize(): Promise<string> {
+  const empty = path.join(tmp, "empty");
+  const source = executable("empty.ts", "");
+  await Bun.build({ entrypoints: [source], compile: { outfile: empty } });
+  sizes = { own: fs.statSync(self).size, empty: fs.statSync(empty).size };
+  const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;
+  const rows = [
+    ["dist/entrypoint", megabytes(sizes.own)],
+    ["an empty program, compiled", megabytes(sizes.empty)],
+    ...imageParts(),
+  ];
+  return text(rows);
+}
+
+/** The layers of the image, if Docker answers and the image was built. */
+function imageParts(): string[][] {
+  const format = ["--format", "{{.Size}}\t{{.CreatedBy}}"];
+  const history =
+    Bun.which("docker") && Bun.spawnSync(["docker", "history", ...format, "entrypoint"]);
+  if (!history?.success) return [["the image", "not measured: no Docker, or not built"]];
+  return history.stdout
+    .toString()
+    .split("\n")
+    .filter((line) => line && !line.startsWith("0B"))
+    .map((line) => line.split("\t").toReversed())
+    .map(([what = "", size = ""]) => [`layer: ${what.slice(0, 60)}`, size]);
+}
+
+// ---- The command line
+
+const words = process.argv.slice(2);
+const runsAt = words.indexOf("--runs");
+const runs = runsAt < 0 ? undefined : Number(words[runsAt + 1]);
+const wanted = words.filter((word, i) => !word.startsWith("-") && (runsAt < 0 || i !== runsAt + 1));
+const sections = [...new Set(figures.map(({ section }) => section)), "size"];
 const unknown = wanted.filter((name) => !sections.includes(name));
 if (unknown.length) throw new Error(`no section ${unknown}; there are ${sections}`);
+if (!fs.existsSync(self)) throw new Error(`${self} is missing: run npm run build`);
 
+const asMarkdown = words.includes("--markdown");
 const machine = `${os.cpus()[0]?.model.trim()}, ${os.availableParallelism()} CPUs, Linux ${os.release()}`;
 console.log(`${new Date().toISOString().slice(0, 10)}, ${machine}\n`);
 for (const figure of figures) {
   if (wanted.length && !wanted.includes(figure.section)) continue;
-  const rows = await run(figure);
-  const title = `${figure.section}: ${figure.name}`;
-  console.log(
-    markdown ? `**${title}** (goal: ${figure.goal})\n` : `${title}\n  goal: ${figure.goal}`,
-  );
-  console.log(table(rows));
+  if (figure.section === "cache" && !canDropCaches()) {
+    console.log("cache: not measured, only root can drop the page cache\n");
+    continue;
+  }
+  await run(figure, runs ?? figure.rounds);
+  if (!asMarkdown) console.log(`${figure.section}: ${figure.title}\n${text(rowsOf(figure))}`);
 }
-for (const line of missing) console.log(`missing: ${line}`);
+if (!wanted.length || wanted.includes("size")) {
+  const table = await measureSize();
+  if (!asMarkdown) console.log(`size\n${table}`);
+}
+const reached = [["goal", "measured", ""], ...goals()];
+if (asMarkdown)
+  for (const columns of SUMMARIES) {
+    const rows = summary(columns);
+    if ((rows[0]?.length ?? 0) > 1) console.log(markdown(rows));
+  }
+console.log(asMarkdown ? markdown(reached) : text(reached));
+if (missing.length) console.log(`not here, so not measured: ${missing.join(", ")}`);
+process.exit();

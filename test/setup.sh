@@ -1,12 +1,13 @@
 #!/bin/sh
 # Installs the Debian packages that a command needs: sh test/setup.sh nginx wrk python3
-# A name is that of a program and of its package alike. Says what it installs; quiet when all is there.
+# A name is that of a program and of its package alike; package:program where they differ.
+# Says what it installs; quiet when all is there.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
 
 missing=
 for name; do
-  command -v "$name" >/dev/null || missing="$missing $name"
+  command -v "${name#*:}" >/dev/null || missing="$missing ${name%:*}"
 done
 [ -n "$missing" ] || exit 0
 
