@@ -24,6 +24,8 @@ async function main(argv: string[]): Promise<number> {
   }
   if (!end) sayWhenReady();
   end ??= await firstEnd(); //                               wait -n
+  over = true;
+  graceEnds = Math.min(graceEnds, performance.now() + settings.grace * 1000);
   return end.stop ? drain(end.why) : failFast(end);
 }
 
@@ -61,6 +63,7 @@ const ends: End[] = []; // in the order in which they came
 const stopAsked = Promise.withResolvers<End>();
 const killAsked = Promise.withResolvers<void>();
 let over = false; // what ends the container is known
+let graceEnds = Number.POSITIVE_INFINITY; // milliseconds, as performance.now() has them
 
 // ---- options: the environment and the command line; what is wrong with them is told all at once
 
@@ -100,9 +103,10 @@ const settings = {
   static: resolve(env.ENTRYPOINT_STATIC || "static"),
 };
 
-// A variable that is set to nothing counts as unset, as in ${PORT:-8080}.
+// A variable that is set to nothing counts as unset, as in ${PORT:-8080}. And a Kubernetes service
+// with the name "app" puts APP_PORT=tcp://10.0.0.1:80 into every pod.
 function number(name: string, byDefault: number, valid: (text: string) => boolean, what: string) {
-  const text = env[name] || `${byDefault}`;
+  const text = env[name]?.replace(/^tcp:.*/, "") || `${byDefault}`;
   if (valid(text)) return Number(text);
   problems.push(`${name}=${text}: must be ${what}`);
   return byDefault;
@@ -213,7 +217,10 @@ function quoted(word: string): string {
 
 function readProcfile(path: string): Row[] {
   const rows: Row[] = [];
-  for (const [i, line] of read("", path).split(/\r?\n/).entries()) {
+  for (const [i, line] of read("", path)
+    .replace(/^\ufeff/, "")
+    .split(/\r?\n/)
+    .entries()) {
     if (!line.trim() || line.startsWith("#")) continue;
     const where = `${path}:${i + 1}: `;
     const [, name, command] = /^([\w-]+):\s*(\S.*)$/.exec(line) ?? [];
@@ -246,6 +253,14 @@ const BUILT_IN = new Set(
   umask unalias unset until wait while`.split(/\s+/),
 );
 
+// Programs that drop the requests under way at SIGTERM.
+const DRAINS_AT = new Map<string, NodeJS.Signals>([
+  ["nginx", "SIGQUIT"],
+  ["haproxy", "SIGUSR1"],
+  ["apache2", "SIGWINCH"],
+  ["lighttpd", "SIGINT"],
+]);
+
 function readRow(where: string, name: string, command: string): Row {
   const [opening = "", assignments = "", , , viaEnv = ""] = COMMAND.exec(command) ?? [];
   const rest = command.slice(opening.length);
@@ -270,7 +285,7 @@ function readRow(where: string, name: string, command: string): Row {
     shell: `${assignments}${exec}${viaEnv}${rest}`,
     program,
     port: port && Number(port) !== settings.port ? Number(port) : undefined,
-    stopSignal: signal ?? (basename(program ?? "") === "nginx" ? "SIGQUIT" : "SIGTERM"),
+    stopSignal: signal ?? DRAINS_AT.get(basename(program ?? "")) ?? "SIGTERM",
     release: name === "release",
   };
 }
@@ -287,17 +302,24 @@ function isTooEarly(row: Row): boolean {
 let directory = ""; // of this run, private
 let childEnv: NodeJS.ProcessEnv = {};
 
+const OTHERS = ["SIGHUP", "SIGUSR1", "SIGUSR2"] as const; // than those that mean stop
+
 /** What all of them share: signal handlers, a directory, an environment. */
 function prepare(): End | undefined {
   for (const signal of ["SIGTERM", "SIGINT", "SIGQUIT"] as const)
     process.on(signal, () => askToStop(signal));
-  for (const signal of ["SIGHUP", "SIGUSR1", "SIGUSR2"] as const)
+  const nohup = /^SigIgn:.*[13579bdf]$/m.test(contents("/proc/self/status"));
+  for (const signal of nohup ? OTHERS.slice(1) : OTHERS)
     process.on(signal, () => {
       if (signal === "SIGHUP" && isatty(0)) askToStop(signal);
       else if (children.length === table.length) signalLeader(children.at(-1), signal);
     });
+  // As dumb-init does: a signal that our parent had blocked would never reach us nor the children.
+  const SIG_SETMASK = 2;
+  libc?.sigprocmask(SIG_SETMASK, new Uint8Array(128), null);
   process.on("exit", () => {
     for (const child of children) signalGroup(child, "SIGKILL");
+    fs.closeSync(0); // a descriptor for rmSync, where none is left
     fs.rmSync(directory, { recursive: true, force: true });
   });
   try {
@@ -306,7 +328,7 @@ function prepare(): End | undefined {
     const { port, appPort } = settings;
     childEnv = { ...env, PORT: `${port}`, APP_PORT: `${appPort}`, NGINX_CONF };
     if (stdout.colours.isColorSupported) childEnv.FORCE_COLOR ??= "1";
-    fs.writeFileSync(NGINX_CONF, nginxConf());
+    fs.writeFileSync(NGINX_CONF, nginxConf("127.0.0.1"));
   } catch (error) {
     const cure = "mount a tmpfs on /tmp or let TMPDIR name a directory to write in";
     return { why: `${tmpdir()}: cannot be written in (${codeOf(error)}): ${cure}`, code: 2 };
@@ -326,7 +348,15 @@ const plain = {
 };
 
 /** Starts it. Settles once the next one may start, or with what ends the container. */
-function start(row: Row): Promise<End | undefined> {
+async function start(row: Row): Promise<End | undefined> {
+  try {
+    return await isUp(launch(row), row === table.at(-1));
+  } catch (error) {
+    return { why: notStarted(`${row.name}:`, codeOf(error)), code: 126 };
+  }
+}
+
+function launch(row: Row): Child {
   const [out, err] = [pipe(), pipe()];
   const startedAt = performance.now();
   const stdio: StdioOptions = ["ignore", out.writeEnd, err.writeEnd];
@@ -336,14 +366,12 @@ function start(row: Row): Promise<End | undefined> {
   fs.closeSync(err.writeEnd);
   const exit: Promise<End> = leader.then(({ exitCode, signal, cause }) => {
     const after = performance.now() - startedAt;
-    const unstarted = codeOf(cause) === "ENOENT" ? 127 : 126;
-    const code = cause ? unstarted : (exitCode ?? 128 + (signal ? os.signals[signal] : 0));
-    const { name, program = "a program" } = row;
-    let how = signal ? `killed by ${signal}` : `exit code ${code}`;
-    if (cause) how = `sh could not be started (${codeOf(cause)})`;
-    else if (code === 127) how += ` (${program} not found)`;
-    else if (code === 126) how += ` (${program} not executable)`;
-    const end = { child, code, after, why: `${name}: ${how} after ${time(after)}` };
+    const unstarted = cause && (codeOf(cause) === "ENOENT" ? 127 : 126);
+    const code = unstarted ?? exitCode ?? 128 + (signal ? os.signals[signal] : 0);
+    const why = unstarted
+      ? notStarted("sh", codeOf(cause))
+      : `${howEnded(row, code, signal)} after ${time(after)}`;
+    const end: End = { child, code, after, why: `${row.name}: ${why}` };
     child.ended = true;
     ends.push(end);
     return end;
@@ -359,7 +387,22 @@ function start(row: Row): Promise<End | undefined> {
     gone: false,
   };
   children.push(child);
-  return isUp(child, row === table.at(-1));
+  return child;
+}
+
+function howEnded({ program = "a program" }: Row, code: number, signal: string | null): string {
+  if (signal) return `killed by ${signal}`;
+  const missing = fs.existsSync(program) ? `the interpreter of ${program}` : program;
+  const why = { 126: ` (${program} not executable)`, 127: ` (${missing} not found)` }[code];
+  return `exit code ${code}${why ?? ""}`;
+}
+
+function notStarted(what: string, code: string): string {
+  const cure = {
+    EMFILE: ": no file descriptor is left: raise ulimit -n",
+    EAGAIN: ": no more processes are allowed: raise ulimit -u or --pids-limit",
+  }[code];
+  return `${what} could not be started (${code})${cure ?? ""}`;
 }
 
 type Pipe = { source: AsyncIterable<Uint8Array>; writeEnd: number };
@@ -373,6 +416,7 @@ async function openLibc() {
     return dlopen("libc.so.6", {
       pipe2: { args: ["ptr", "i32"], returns: "i32" },
       fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
+      sigprocmask: { args: ["i32", "ptr", "ptr"], returns: "i32" },
     }).symbols;
   } catch {
     return undefined; // not glibc
@@ -382,7 +426,8 @@ async function openLibc() {
 function pipe(): Pipe {
   const O_CLOEXEC = 0o2000000;
   const fds = new Int32Array(2);
-  if (libc?.pipe2(fds, O_CLOEXEC) === 0) {
+  if (libc) {
+    if (libc.pipe2(fds, O_CLOEXEC) !== 0) throw Object.assign(new Error(), { code: "EMFILE" });
     const [readEnd = 0, writeEnd = 0] = fds;
     return { source: Bun.file(readEnd).stream(), writeEnd };
   }
@@ -420,8 +465,11 @@ async function listened(child: Child, port: number, limit: number): Promise<bool
   const since = performance.now();
   const left = () => limit * 1000 - (performance.now() - since);
   for (let next = 10_000; left() > 0 && !child.ended; ) {
-    if (await listens(port)) {
+    const address = await listens(port);
+    if (address) {
       child.upAfter = performance.now() - child.startedAt;
+      if (address !== "127.0.0.1" && port === settings.appPort)
+        fs.writeFileSync(`${childEnv.NGINX_CONF}`, nginxConf(`[${address}]`));
       return true;
     }
     const waited = performance.now() - since;
@@ -434,23 +482,21 @@ async function listened(child: Child, port: number, limit: number): Promise<bool
   return child.ended || limit === 0;
 }
 
-/** Whether something on this host accepts a connection on the port. */
-function listens(port: number): Promise<boolean> {
+/** The address of this host at which something accepts a connection on the port. */
+async function listens(port: number): Promise<string | undefined> {
   const at = (host: string) =>
-    new Promise<void>((accepted, refused) => {
+    new Promise<string | undefined>((answer) => {
       const socket = connect({ port, host });
-      socket.on("error", refused).setTimeout(1000, () => socket.destroy(new Error("no answer")));
+      socket.on("error", () => answer(undefined));
+      socket.setTimeout(1000, () => socket.destroy(new Error("no answer")));
       socket.on("connect", () => {
         // A connection from an ephemeral port can meet itself.
-        if (socket.localPort === port) refused();
-        else accepted();
+        answer(socket.localPort === port ? undefined : host);
         socket.destroy();
       });
     });
-  return Promise.any([at("127.0.0.1"), at("::1")]).then(
-    () => true,
-    () => false,
-  );
+  const [ipv4, ipv6] = [at("127.0.0.1"), at("::1")];
+  return (await ipv4) ?? (await ipv6);
 }
 
 async function portTaken({ name, port, release }: Row): Promise<End | undefined> {
@@ -484,12 +530,12 @@ function firstEnd(): Promise<End> {
 
 /** Fail fast: SIGTERM to every group, SIGKILL a second later. Gives the exit code. */
 async function failFast(end: End): Promise<number> {
-  over = true;
   const inBackground = end.child && !isGone(end.child);
   for (const child of children) signalGroup(child, "SIGTERM");
+  for (const child of children) signalGroup(child, "SIGCONT");
   // Its last words before ours. A daemon that left the group may hold the pipes still.
-  const silent = await Promise.race([end.child?.logs.then(() => true) ?? true, sleep(50)]);
-  const why = end.why + hintFor(end, inBackground || !silent);
+  const closed = await Promise.race([end.child?.logs.then(() => true) ?? true, sleep(50)]);
+  const why = end.why + hintFor(end, inBackground || !closed);
   say(why, end.code === 0 ? "WARNING" : "ERROR");
   await Promise.race([allGone(), sleep(1000), killAsked.promise]);
   await killWhatIsLeft();
@@ -543,23 +589,22 @@ function askToStop(signal: NodeJS.Signals): void {
   const now = performance.now();
   askedAt ??= now;
   stopAsked.resolve({ why: signal, code: 0, stop: true });
-  // npm hands a terminal's Ctrl-C on to a process that has had it already.
-  if (now > askedAt && !(isatty(0) && now - askedAt < 100)) killAsked.resolve();
+  if (now - askedAt < 100) return; // the same once more, as timeout(1) and npm send it
+  graceEnds = now;
+  killAsked.resolve();
 }
 
 /** Drains the table from its last line to its first. Gives the exit code. */
 async function drain(why: string): Promise<number> {
-  over = true;
   const since = performance.now();
-  const left = (reserve: number) =>
-    sleep(Math.max(0, (settings.grace - reserve) * 1000 - (performance.now() - since)));
+  const left = (reserve: number) => sleep(Math.max(0, graceEnds - reserve - performance.now()));
   const running = children.filter((child) => !isGone(child)).reverse();
   const names = running.map((child) => child.row.name).join(", then ");
   say(`${why}: stopping ${names || "before anything has started"}`);
   const oneByOne = (async () => {
     for (const child of running) await stop(child);
   })();
-  await Promise.race([oneByOne, left(1), killAsked.promise]);
+  await Promise.race([oneByOne, left(1000), killAsked.promise]);
   for (const child of running) stop(child);
   await Promise.race([allGone(), left(0), killAsked.promise]);
   const killed = await killWhatIsLeft();
@@ -580,6 +625,7 @@ async function stop(child: Child): Promise<void> {
   if (child.asked) return;
   child.asked = child.row.stopSignal;
   signalLeader(child, child.asked);
+  signalGroup(child, "SIGCONT"); // a stopped process would not see it
   await child.exit;
   signalGroup(child, child.asked);
   await gone(child);
@@ -641,8 +687,9 @@ function allGone(): Promise<unknown> {
 
 // ---- logs: whole lines, the process's name in front, nothing lost and nothing held back
 
+const NEWLINE = 10;
 const LINE = 65536; // bytes of a line at most; a longer one is cut into pieces
-const STALL = 800; // milliseconds without progress after which a reader is given up at the end
+const MARGIN = 300; // milliseconds after the grace period in which a reader is given up
 const COLOURS = ["cyan", "yellow", "green", "magenta", "blue"] as const;
 const SELF = "entrypoint";
 
@@ -682,14 +729,13 @@ function sameFile(a: number, b: number): boolean {
 }
 
 /** Settles when the reader has taken all of it, so that whoever awaits it keeps its pace. */
-function write(to: Sink, text: string, encoding: "latin1" | "utf8"): Promise<void> {
+function write(to: Sink, text: Buffer): Promise<void> {
   if (to.closed) return turn(); // not at once: a flood would keep the signals waiting
-  const newline = to.lastLine.open ? "\n" : "";
-  to.lastLine.open = !text.endsWith("\n");
+  const bytes = to.lastLine.open ? Buffer.concat([Buffer.from("\n"), text]) : text;
+  to.lastLine.open = bytes.at(-1) !== NEWLINE;
   writing++;
   return new Promise((taken) =>
-    // A Buffer: Bun's stdout takes a string for UTF-8 whatever the encoding it is given.
-    to.stream.write(Buffer.from(newline + text, encoding), () => {
+    to.stream.write(bytes, () => {
       writing--;
       moved++;
       taken();
@@ -698,7 +744,7 @@ function write(to: Sink, text: string, encoding: "latin1" | "utf8"): Promise<voi
 }
 
 function print(text: string): number {
-  said = write(stdout, text, "utf8");
+  said = write(stdout, Buffer.from(text));
   return 0;
 }
 
@@ -706,19 +752,20 @@ function print(text: string): number {
 function say(message: string, severity: "INFO" | "WARNING" | "ERROR" = "INFO"): void {
   const { red, yellow, bold } = stderr.colours;
   const colour = { INFO: bold, WARNING: yellow, ERROR: red }[severity];
-  const text = isJson()
+  const text = json
     ? JSON.stringify({ severity, message, [LABELS]: { process: SELF } })
     : `${colour(SELF)} | ${message}`;
-  said = write(stderr, `${text}\n`, "utf8");
+  said = write(stderr, Buffer.from(`${text}\n`));
 }
 
 /** Copies lines until the pipe ends. A line that is not whole yet is held back. */
 async function copy(source: AsyncIterable<Uint8Array>, to: Sink, row: Row): Promise<void> {
   const width = Math.max(...table.map(({ name }) => name.length));
   const colour = to.colours[COLOURS[table.indexOf(row) % COLOURS.length] ?? "cyan"];
-  const prefix = isJson() ? "" : `${colour(row.name.padEnd(width))} | `;
-  const emit = (lines: string) =>
-    isJson() ? write(to, entries(lines, row.name), "utf8") : write(to, lines, "latin1");
+  // Bytes as characters: one native call for each step, whatever they encode.
+  const prefix = json ? "" : `${colour(row.name.padEnd(width))} | `;
+  const bytesOf = (lines: string) =>
+    json ? Buffer.from(entries(lines, row.name)) : Buffer.from(lines, "latin1");
   const longest = prefix.length + LINE;
   let rest = prefix;
   let pending: Promise<unknown> | undefined;
@@ -729,8 +776,7 @@ async function copy(source: AsyncIterable<Uint8Array>, to: Sink, row: Row): Prom
     let lines = "";
     // Only the first line can be too long: no chunk is longer than LINE.
     while ((rest.indexOf("\n") + 1 || rest.length + 1) > longest + 1) {
-      let end = longest;
-      if (isJson()) while (end > LINE - 3 && (rest.charCodeAt(end) & 0xc0) === 0x80) end--; // UTF-8
+      const end = json ? endOfCharacter(rest, longest) : longest;
       lines += `${rest.slice(0, end)}\n`;
       rest = prefix + rest.slice(end);
     }
@@ -738,18 +784,22 @@ async function copy(source: AsyncIterable<Uint8Array>, to: Sink, row: Row): Prom
     lines += rest.slice(0, end);
     rest = rest.slice(end);
     await pending;
-    if (lines) pending = emit(lines);
+    if (lines) pending = write(to, bytesOf(lines));
   }
   await pending;
-  if (rest.length > prefix.length) await emit(rest);
+  if (rest.length > prefix.length) await write(to, bytesOf(rest));
+}
+
+/** Where to cut at the latest, so that no UTF-8 character is. */
+function endOfCharacter(bytes: string, latest: number): number {
+  let end = latest;
+  while (end > latest - 3 && (bytes.charCodeAt(end) & 0xc0) === 0x80) end--;
+  return end;
 }
 
 /** Cloud Logging's structured form: https://cloud.google.com/logging/docs/structured-logging */
 const LABELS = "logging.googleapis.com/labels";
-
-function isJson(): boolean {
-  return settings.log === "json";
-}
+const json = settings.log === "json";
 
 function entries(lines: string, name: string): string {
   const text = Buffer.from(lines, "latin1").toString("utf8").replace(/\n$/, "");
@@ -793,19 +843,21 @@ declare global {
 }
 
 /**
- * Waits until the readers have taken everything: each pipe to its end or, where a process that
- * left its group holds it open, until it is quiet.
+ * Waits until the readers have taken everything, and for one that stalls until the grace period
+ * is over: each pipe to its end or, where a process that left its group holds it open, until that
+ * is quiet, or has written for a second or more than a pipe holds.
  */
 async function flushed(): Promise<void> {
   const all = Promise.all([said, ...children.map((child) => child.logs)]).then(() => true);
   const tick = 20;
-  const most = moved + children.length * 2 ** 20; // more than was left to copy
-  let idle = 0; // milliseconds with nothing left to write: what comes still is a daemon's
-  for (let quiet = 0; quiet < (writing ? STALL : 60) && idle < 1000 && moved < most; ) {
+  const most = moved + (children.length + 1) * 2 ** 20;
+  let quiet = 0; // milliseconds in which nothing was left to write and nothing came
+  let idle = 0; // milliseconds in which nothing was left to write
+  while (quiet < 60 && idle < 1000 && moved < most && performance.now() < graceEnds + MARGIN) {
     const seen = moved;
     if (await Promise.race([all, sleep(tick)])) return;
-    quiet = moved === seen ? quiet + tick : 0;
     if (!writing) idle += tick;
+    quiet = !writing && moved === seen ? quiet + tick : 0;
   }
 }
 
@@ -818,9 +870,9 @@ function time(milliseconds: number): string {
 
 // ---- nginx: the configuration that $NGINX_CONF names
 
-function nginxConf(): string {
+function nginxConf(app: string): string {
   const known: NodeJS.ProcessEnv = { ...childEnv, ENTRYPOINT_STATIC: settings.static };
-  return (settings.template ?? builtIn()).replace(
+  return (settings.template ?? builtIn(app)).replace(
     /\$\{(\w+)\}/g,
     (whole, name) => known[name] ?? whole,
   );
@@ -837,7 +889,7 @@ function cpus(): number {
 }
 
 /** Transparent: what works without nginx in front works with it, from nginx 1.22 on. */
-function builtIn(): string {
+function builtIn(app: string): string {
   const { port, appPort, grace } = settings;
   const files = settings.static.replace(/["\\]/g, "\\$&").replaceAll("$", () => `\${dollar}`);
   const root = process.getuid?.() === 0;
@@ -881,7 +933,7 @@ http {
 
   ${files.includes("$") ? 'geo $dollar { default "$"; }' : ""}
   upstream app {
-    server 127.0.0.1:${appPort};
+    server ${app}:${appPort};
     keepalive 64;
     keepalive_timeout 1s; # less than any app's, so that none closes a connection just taken
   }

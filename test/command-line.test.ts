@@ -270,6 +270,12 @@ section("the environment", (it) => {
     expect(run.stdout.lines).toContain(`a | a ${port} 9002`); // sh expands before it assigns
   });
 
+  it("may have the APP_PORT that Kubernetes sets for a service named app", async (box) => {
+    const run = box.procfile(["a: echo $APP_PORT"], { env: { APP_PORT: "tcp://10.96.0.7:80" } });
+    expect((await run.exit()).code).toBe(0);
+    expect(run.stdout.text).toBe("a | 8081\n");
+  });
+
   it("may be full of ZX_ variables", async (box) => {
     const run = box.procfile(["web: echo fine; exit 3"], {
       env: {

@@ -282,9 +282,7 @@ section(
             `polite: ${onSignal("TERM", "polite")}; ${forever.replace("echo up; ", "")}`,
             `writer: ${redirect}${writer}`,
           ],
-          {
-            unread: stream,
-          },
+          { unread: stream, env: { ENTRYPOINT_GRACE: "2" } },
         );
         await stalled(box, "count");
         // Some pipes and buffers are full, and no more than that.
@@ -304,9 +302,7 @@ section(
     it("that stalls does not hold up the first exit", async (box) => {
       const run = box.procfile(
         [`writer: ${writer}`, "web: while ! [ -e go ]; do sleep 0.01; done; exit 3"],
-        {
-          unread: "stdout",
-        },
+        { unread: "stdout", env: { ENTRYPOINT_GRACE: "1" } },
       );
       await stalled(box, "count");
       box.write("go", "");

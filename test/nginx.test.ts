@@ -200,7 +200,11 @@ section("nginx", (it) => {
   it("listens on IPv6 too, where there is one", async (box) => {
     if (!hasIPv6) return;
     const demo = await startDemo(box);
-    expect((await fetch(`http://[::1]:${demo.port}/`)).status).toBe(200);
+    // nginx opens its sockets one after the other.
+    const answer = await eventually("an answer", () =>
+      fetch(`http://[::1]:${demo.port}/`).catch(() => undefined),
+    );
+    expect(answer.status).toBe(200);
     await stop(demo);
   });
 

@@ -1,13 +1,22 @@
 #!/bin/sh
 # Installs the Debian packages that a command needs: sh test/setup.sh nginx wrk python3
-# A name is that of a program and of its package alike; package:program where they differ.
-# Says what it installs; quiet when all is there.
+# A name is that of a program and of its package alike, or PACKAGE:PROGRAM, or PACKAGE:/a/file of it.
+# `tests` stands for all that npm test needs. Says what it installs; quiet when all is there.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
 
+if [ "$*" = tests ]; then
+  set -- nginx wrk python3 busybox patch \
+    haproxy caddy varnish:varnishd tinyproxy memcached redis-server \
+    python3-flask:/usr/bin/flask python3-pymemcache:/usr/lib/python3/dist-packages/pymemcache
+fi
+
 missing=
 for name; do
-  command -v "${name#*:}" >/dev/null || missing="$missing ${name%:*}"
+  case $name in
+    *:/*) [ -e "${name#*:}" ] ;;
+    *) command -v "${name#*:}" >/dev/null ;;
+  esac || missing="$missing ${name%%:*}"
 done
 [ -n "$missing" ] || exit 0
 

@@ -113,7 +113,10 @@ section("stop", (it) => {
     ]);
     await allUp(run, "one", "two");
     run.signal("SIGTERM");
+    run.signal("SIGTERM"); // at once: the same, as timeout(1) sends it
     await run.line(/^two \| asked/);
+    await Bun.sleep(150);
+    expect(run.isAlive).toBe(true);
     run.signal("SIGINT");
     const { code, stopMs } = await run.exit();
     expect(code).toBe(137);
