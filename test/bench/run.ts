@@ -174,3 +174,10 @@ export async function freePort(): Promise<number> {
   await new Promise((closed) => server.close(closed));
   return typeof address === "object" && address ? address.port : 0;
 }
+
+/** Of those that are numbers. */
+export function median(values: number[]): number {
+  const sorted = values.filter((value) => !Number.isNaN(value)).sort((a, b) => a - b);
+  const middle = sorted.length / 2;
+  return ((sorted[Math.floor(middle)] ?? NaN) + (sorted[Math.ceil(middle) - 1] ?? NaN)) / 2;
+}
