@@ -61,7 +61,7 @@ export function ratio(figure: Figure, name: string, at = 0): number {
 }
 
 export function short(number: number): string {
-  if (number === 0) return "0";
+  if (Number.isInteger(number)) return `${number}`;
   return number >= 100 ? number.toFixed(0) : number.toPrecision(number < 1 ? 2 : 3);
 }
 
