@@ -464,7 +464,7 @@ async function isUp(child: Child, last: boolean): Promise<End | undefined> {
   return { why: `${why}: it must listen on $PORT${instead}`, code: 1 };
 }
 
-/** Whether `child` listened within `limit` seconds. Asks often at first, then at every 50th. */
+/** Whether `child` listened within `limit` seconds. Asks often at first, then after every 1 %. */
 async function listened(child: Child, port: number, limit: number): Promise<boolean> {
   const since = performance.now();
   const left = () => limit * 1000 - (performance.now() - since);
@@ -481,7 +481,7 @@ async function listened(child: Child, port: number, limit: number): Promise<bool
       say(`${child.row.name}: does not listen on port ${port} after ${time(waited)}: waiting`);
       next += 30_000;
     }
-    await sleep(Math.min(Math.max(waited / 50, 2), 250, Math.max(left(), 1)));
+    await sleep(Math.min(Math.max(waited / 100, 2), 250, Math.max(left(), 1)));
   }
   return child.ended || limit === 0;
 }
