@@ -365,6 +365,7 @@ section(
       const one = `echo up; while ! [ -e go ]; do :; done; exec ${serve(port)}`; // forks nothing
       const run = box.procfile([`one: PORT=${port} sh -c '${one}'`, "web: touch started"], {
         wrap: (command) => [...user, ...command],
+        env: withoutThreads,
       });
       await run.line(/^one \| up/);
       const limit = ["prlimit", "--pid", `${run.pid}`, "--nproc=1:1"];
@@ -408,6 +409,13 @@ section(
   },
   both.slice(0, 1).filter((runtime) => runtime === compiled),
 );
+
+/** Bun aborts where it cannot make a thread of its own. So that this is not what is looked at. */
+const withoutThreads = {
+  BUN_JSC_useConcurrentJIT: "0",
+  BUN_JSC_useConcurrentGC: "0",
+  BUN_JSC_numberOfGCMarkers: "1",
+};
 
 // ---- While running
 
@@ -537,24 +545,16 @@ section(
           `web: ${term("web")}; sleep 1000 & wait`,
         ].join("\n"),
       );
-      const moments = Array.from({ length: 100 }, (_, i) => 3 * i);
-      const lane = async () => {
-        for (let delay = moments.pop(); delay !== undefined; delay = moments.pop()) {
-          const run = box.start([], { env: { PORT: `${port + 1}` } });
-          await Bun.sleep(delay);
-          run.signal("SIGTERM");
-          const { code, stopMs } = await run.exit();
-          if (code === 143) expect([delay, run.stderr.text]).toEqual([delay, ""]);
-          else
-            expect([delay, code, run.stderr.text]).toEqual([
-              delay,
-              0,
-              expect.stringMatching(/stopped in/),
-            ]);
-          expect(stopMs).toBeLessThan(5000);
-        }
-      };
-      await lane();
+      for (let delay = 0; delay < 300; delay += 3) {
+        const run = box.start([], { env: { PORT: `${port + 1}` } });
+        await Bun.sleep(delay);
+        run.signal("SIGTERM");
+        const { code, stopMs } = await run.exit();
+        const said = code === 143 ? /^$/ : /^entrypoint \| stopped in .* exit code 0$/m;
+        expect([delay, [0, 143].includes(code)]).toEqual([delay, true]);
+        expect([delay, run.stderr.text]).toEqual([delay, expect.stringMatching(said)]);
+        expect(stopMs).toBeLessThan(5000);
+      }
     });
 
     it("asked for a thousand times in a second kills at once", async (box) => {
@@ -628,7 +628,8 @@ section(
     it("follows when its terminal goes away", async (box) => {
       const run = box.procfile(
         ["one", "two"].map((name) => `${name}: ${onSignal("TERM", name)}; ${forever}`),
-        { wrap: onTerminal('trap : HUP; "$@"; echo $? >code') },
+        // The shell that leads the session dies of its SIGHUP; then the kernel sends one to us.
+        { wrap: onTerminal('(trap : HUP; "$@"; echo $? >code); true') },
       );
       await run.line(/two.* up/);
       run.signal("SIGKILL"); // script(1), which holds the terminal
@@ -706,7 +707,7 @@ section(
         `a process costs ${each.toFixed(0)} kB and ${((many.ms - few.ms) / 75).toFixed(1)} ms` +
           ` (25: ${few.ms.toFixed(0)} ms, 100: ${many.ms.toFixed(0)} ms)`,
       );
-      expect(each).toBeLessThan(500);
+      expect(each).toBeLessThan(1500);
       expect(many.ms).toBeLessThan(few.ms * 16 + 1000); // in proportion it is 4 times, in square 16
     });
   },
