@@ -472,7 +472,7 @@ section(
           Number((await run.line(new RegExp(`^${name} \\| up (\\d+)`)))[1]),
         ),
       );
-      for (const pid of pids) process.kill(-pid, "SIGKILL");
+      Bun.spawnSync(["kill", "-KILL", "--", ...pids.map((pid) => `-${pid}`)]);
       expect((await run.exit()).code).toBe(137);
       expect(
         run.stderr.lines.filter((line) => /: killed by SIGKILL after/.test(line)),
@@ -535,7 +535,7 @@ section(
   (it) => {
     it("at every moment of the first 300 ms", async (box) => {
       // It falls into the start of the runtime, a release job, a wait, or what is up.
-      const port = await freePort();
+      const [port, web] = [await freePort(), await freePort()];
       const term = (name: string) => onSignal("TERM", name);
       box.write(
         "Procfile",
@@ -546,7 +546,7 @@ section(
         ].join("\n"),
       );
       for (let delay = 0; delay < 300; delay += 3) {
-        const run = box.start([], { env: { PORT: `${port + 1}` } });
+        const run = box.start([], { env: { PORT: `${web}` } });
         await Bun.sleep(delay);
         run.signal("SIGTERM");
         const { code, stopMs } = await run.exit();

@@ -121,9 +121,10 @@ async function play(box: Box, seed: number): Promise<string> {
 
   const first = run.stderr.lines.filter((line) => /^entrypoint \| .* after [\d.]+ m?s/.test(line));
   if (scene === "end" || scene === "kill") {
-    const decisive = /^entrypoint \| (\w+): (?:exit code (\d+)|killed by SIG(\w+)) after/.exec(
-      first[0] ?? "",
-    );
+    const decisive =
+      /^entrypoint \| (\w+): (?:exit code (\d+)(?: \(.*\))?|killed by SIG(\w+)) after/.exec(
+        first[0] ?? "",
+      );
     const [, name = "", exitCode, signal] = decisive ?? [];
     const expected = exitCode ? Number(exitCode) : codeOf(signal ?? "");
     expect([first.length, code]).toEqual([1, expected]);
