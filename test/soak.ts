@@ -164,7 +164,7 @@ function complaints(samples: Sample[]): string[] {
     ...grew(
       "memory in MB",
       ({ megabytes }) => megabytes,
-      (before) => before + (seconds < 60 ? 40 : 20),
+      (before) => before + 25,
     ),
     ...grew(
       "descriptors",
