@@ -313,10 +313,12 @@ section(
     it("a working directory that is gone", async (box) => {
       const wrap = inShell("mkdir gone; cd gone; rmdir ../gone");
       for (const args of [["true"], ["-f", path.join(box.dir, "Procfile")]]) {
-        const procfile = [`web: ${up}`];
-        const says = [/^entrypoint \| .*the working directory is gone/m];
-        const run = await suffer(box, { what: "", args, procfile, wrap, code: 2, says });
-        expect([run.stderr.lines.length, run.stdout.text]).toEqual([1, ""]);
+        box.write("Procfile", `web: ${up}\n`);
+        const run = box.start(args, { wrap });
+        expect((await run.exit()).code).toBe(1);
+        // Bun's own words, for it does not come as far as to ours.
+        expect(run.stderr.lines).toEqual([expect.stringMatching(/working directory was deleted/)]);
+        expect(run.stdout.text).toBe("");
       }
     });
 
