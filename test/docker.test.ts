@@ -323,7 +323,8 @@ for (const { way, inside, ...start } of ways) {
 // ---- PID 1
 
 const serve = ["env", "BUN_BE_BUN=1", "entrypoint", "app.ts"];
-const orphans = `for i in $(seq 1000); do (sleep 0.1 &); done; exec ${serve.join(" ")}`;
+const orphans = (count: number) =>
+  `for i in $(seq ${count}); do (true &); done; (sleep 0.1 &); exec ${serve.join(" ")}`;
 
 describe("zombies", () => {
   const inits = [
@@ -332,9 +333,10 @@ describe("zombies", () => {
     { pid1: "with --init", options: ["--init", "--entrypoint", "entrypoint"], warned: false },
   ];
   for (const { pid1, options, warned } of inits) {
-    const what = warned ? "are warned of" : "of 1,000 orphans: none";
+    const what = warned ? "are warned of" : "of 10,000 orphans: none";
+    const words = ["sh", "-c", orphans(warned ? 100 : 10_000)];
     inEngine(`${what}, ${pid1}`, () =>
-      inContainer({ options, words: ["sh", "-c", orphans] }, async (container) => {
+      inContainer({ options, words }, async (container) => {
         await container.line(/ready in/);
         expect(/runs as PID 1/.test(await container.logs())).toBe(warned);
         await Bun.sleep(500);
@@ -346,6 +348,21 @@ describe("zombies", () => {
       }),
     );
   }
+});
+
+describe("a pids limit", () => {
+  const starter =
+    'echo "p: sleep 1000" >/tmp/P; i=0; while [ $i -lt 60 ]; do i=$((i + 1)); echo "p$i: sleep 1000"; done >>/tmp/P; exec entrypoint -f /tmp/P';
+  inEngine("that is too low for the processes ends it, and all of them", () => {
+    const options = ["--pids-limit", "40", "--tmpfs", "/tmp", "--entrypoint", "tini"];
+    return inContainer({ options, words: ["--", "sh", "-c", starter] }, async (container) => {
+      // 126 and its own line, or 134 where it is Bun that wants a thread and cannot have it.
+      const { code, ms } = await container.exit();
+      expect([126, 134]).toContain(code);
+      if (code === 126) await container.line(/p\d*: .*could not be started .*--pids-limit/);
+      expect(ms).toBeLessThan(10_000);
+    });
+  });
 });
 
 describe("a violent end", () => {

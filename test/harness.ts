@@ -51,7 +51,7 @@ const PATIENCE = 20_000;
 const libc = dlopen("libc.so.6", { pipe2: { args: ["ptr", "i32"], returns: "i32" } });
 
 /** A real pipe, as Docker gives one to a container: what the runtimes call "pipe" is a socket. */
-function pipe(): { read: number; write: number } {
+export function pipe(): { read: number; write: number } {
   const fds = new Int32Array(2);
   const O_CLOEXEC = 0o2000000;
   if (libc.symbols.pipe2(ptr(fds), O_CLOEXEC) !== 0) throw new Error("pipe2 failed");
@@ -502,6 +502,26 @@ export function section(name: string, define: (it: It) => void, on: Runtime[] = 
       });
     });
   }
+}
+
+// ---- What the program is started by
+
+type Wrap = (command: string[]) => string[];
+
+/** A shell does `first`, and becomes the program: `exec 0<&-`, `ulimit -n 20`. */
+export function inShell(first: string): Wrap {
+  return (command) => ["sh", "-c", `${first}; exec "$@"`, "sh", ...command];
+}
+
+/** A user of whom nobody else has a process. The box's directories must be open to it. */
+export function asUser(id: number): string[] {
+  return ["setpriv", "--reuid", `${id}`, "--regid", `${id}`, "--clear-groups", "--"];
+}
+
+/** On a terminal of its own, by script(1): what is typed goes to its stdin. */
+export function onTerminal(line: string): Wrap {
+  const quoted = (words: string[]) => words.map((word) => `'${word}'`).join(" ");
+  return (command) => ["script", "-qefc", `set -- ${quoted(command)}; ${line}`, "/dev/null"];
 }
 
 // ---- Processes for a Procfile, as shell one-liners
