@@ -369,7 +369,7 @@ function launch(row: Row): Child {
     const code = unstarted ?? exitCode ?? 128 + (signal ? os.signals[signal] : 0);
     const why = unstarted
       ? notStarted("sh", codeOf(cause))
-      : `${howEnded(row, code, signal)} after ${time(after)}`;
+      : `${howEnded(row, code, signal, after)} after ${time(after)}`;
     const end: End = { child, code, after, why: `${row.name}: ${why}` };
     child.ended = true;
     ends.push(end);
@@ -390,11 +390,12 @@ function launch(row: Row): Child {
   return child;
 }
 
-function howEnded({ program = "a program" }: Row, code: number, signal: string | null): string {
-  if (signal) return `killed by ${signal}`;
+function howEnded(row: Row, code: number, signal: string | null, after: number): string {
+  const { program = "a program" } = row;
   const missing = fs.existsSync(program) ? `the interpreter of ${program}` : program;
-  const why = { 126: ` (${program} not executable)`, 127: ` (${missing} not found)` }[code];
-  return `exit code ${code}${why ?? ""}`;
+  const sh = { 126: ` (${program} not executable)`, 127: ` (${missing} not found)` }[code];
+  const why = after < 1000 ? sh : undefined; // later the code is the program's own
+  return signal ? `killed by ${signal}` : `exit code ${code}${why ?? ""}`;
 }
 
 function notStarted(what: string, code: string): string {
