@@ -94,7 +94,7 @@ const figures: Figure[] = [
   {
     section: "idle",
     title: "all but the children at rest, 8 s after the start",
-    columns: ["anonymous, MiB", "resident, MiB", "wake-ups a second", "after 37 s", "% of a CPU"],
+    columns: ["anonymous, MiB", "resident, MiB", "wake-ups a second", "after 37 s"],
     rounds: 2,
     limit: 90_000,
     together: true,

@@ -206,6 +206,7 @@ export async function latency(place: Place): Promise<number[]> {
   const made = call(place, [{ name: "a", command: `${process.execPath} ${ticker}` }]);
   const env = { ...made.env, ENTRYPOINT_READY: "0" }; // nothing listens: it would ask for 10 s
   const child = spawn(place, { ...made, env }, "pipe");
+  const cpu = () => sum(cpuTimes(child.pid).values());
   const latencies: number[] = [];
   let [rest, cpuBefore, since, share] = ["", 0, 0, 0];
   for await (const chunk of child.stdout ?? []) {
@@ -215,9 +216,8 @@ export async function latency(place: Place): Promise<number[]> {
     for (const line of whole) {
       const [written] = /\d{13}(\.\d+)?/.exec(line) ?? [];
       if (written) latencies.push(now - Number(written));
-      if (latencies.length === 50) [cpuBefore, since] = [cpuTime(child.pid), performance.now()];
-      if (/\bend\b/.test(line))
-        share = (cpuTime(child.pid) - cpuBefore) / 1e4 / (performance.now() - since);
+      if (latencies.length === 50) [cpuBefore, since] = [cpu(), performance.now()];
+      if (/\bend\b/.test(line)) share = (cpu() - cpuBefore) / 1e4 / (performance.now() - since);
     }
   }
   await child.exited;
@@ -227,19 +227,18 @@ export async function latency(place: Place): Promise<number[]> {
 
 // ---- idle
 
-function ofThreads(pid: number, file: string, find: (text: string) => number): number {
-  const tasks = fs.readdirSync(`/proc/${pid}/task`);
-  return sum(
-    tasks.map((task) => find(fs.readFileSync(`/proc/${pid}/task/${task}/${file}`, "utf8"))),
-  );
+/** A number of each thread. */
+function ofThreads(pid: number, file: string, find: (text: string) => number): Map<string, number> {
+  const tasks = fs.readdirSync(`/proc/${pid}/task`).map((task) => `/proc/${pid}/task/${task}`);
+  return new Map(tasks.map((task) => [task, find(fs.readFileSync(`${task}/${file}`, "utf8"))]));
 }
 
-const sum = (values: number[]) => values.reduce((all, value) => all + value, 0);
+const sum = (values: Iterable<number>) => [...values].reduce((all, value) => all + value, 0);
 
-/** Nanoseconds of CPU that a process has had. */
-const cpuTime = (pid: number) => ofThreads(pid, "schedstat", (text) => Number(text.split(" ")[0]));
+/** Nanoseconds of CPU that each thread has had. */
+const cpuTimes = (pid: number) => ofThreads(pid, "schedstat", (text) => Number(text.split(" ")[0]));
 
-/** How often its threads have gone to sleep, and so been woken. */
+/** How often each thread has gone to sleep, and so been woken. */
 const sleeps = (pid: number) =>
   ofThreads(pid, "status", (text) => Number(/^voluntary_ctxt_switches:\s*(\d+)/m.exec(text)?.[1]));
 
@@ -248,13 +247,14 @@ function kilobytes(pid: number, field: string): number {
   return Number(new RegExp(`^${field}:\\s*(\\d+)`, "m").exec(text)?.[1]);
 }
 
-/** Of these processes since that state: how often a thread of theirs was woken, and their CPU, each second. */
-async function during(seconds: number, own: number[]): Promise<[number, number]> {
-  const [wakesBefore, cpuBefore] = [own.map(sleeps), sum(own.map(cpuTime))];
+/** How often a thread of these processes was woken, each second. One that ends meanwhile is not counted. */
+async function wakeUps(seconds: number, own: number[]): Promise<number> {
+  const before = own.map(sleeps);
   await Bun.sleep(seconds * 1000);
-  // Threads that have ended by now are not counted.
-  const wakes = own.map((pid, i) => Math.max(0, sleeps(pid) - (wakesBefore[i] ?? 0)));
-  return [sum(wakes) / seconds, (sum(own.map(cpuTime)) - cpuBefore) / 1e7 / seconds];
+  const more = own.map((pid, i) =>
+    sum([...sleeps(pid)].map(([task, count]) => count - (before[i]?.get(task) ?? 0))),
+  );
+  return sum(more) / seconds;
 }
 
 export async function atRest(place: Place): Promise<number[]> {
@@ -262,12 +262,11 @@ export async function atRest(place: Place): Promise<number[]> {
   const { children } = await start(place);
   await Bun.sleep(2000);
   const own = processes(place.mark).filter((pid) => !children.includes(pid));
-  const [wakesAtFirst] = await during(6, own);
+  const wakesAtFirst = await wakeUps(6, own);
   const memory = (field: string) => sum(own.map((pid) => kilobytes(pid, field))) / 1024;
   const [anonymous, resident] = [memory("Anonymous"), memory("Rss")];
   await Bun.sleep(29_000); // Bun looks once a second whether to collect garbage, for half a minute
-  const [wakes, cpu] = await during(8, own);
-  return [anonymous, resident, wakesAtFirst, wakes, cpu];
+  return [anonymous, resident, wakesAtFirst, await wakeUps(8, own)];
 }
 
 // ---- cache
