@@ -41,7 +41,7 @@ async function untilItEnds(place: Place, end: (started: Started) => void): Promi
   end(started);
   const code = await started.process.exited;
   const milliseconds = performance.now() - since;
-  const running = processes(place.mark);
+  const running = processes(place);
   return [milliseconds, code, started.children.filter((pid) => running.includes(pid)).length];
 }
 
@@ -261,7 +261,7 @@ export async function atRest(place: Place): Promise<number[]> {
   place.contestant.env = { ENTRYPOINT_READY: "0" }; // nothing listens: it would ask for 10 s
   const { children } = await start(place);
   await Bun.sleep(2000);
-  const own = processes(place.mark).filter((pid) => !children.includes(pid));
+  const own = processes(place).filter((pid) => !children.includes(pid));
   const wakesAtFirst = await wakeUps(6, own);
   const memory = (field: string) => sum(own.map((pid) => kilobytes(pid, field))) / 1024;
   const [anonymous, resident] = [memory("Anonymous"), memory("Rss")];

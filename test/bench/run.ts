@@ -43,19 +43,24 @@ export function executable(name: string, text: string): string {
 const mark = `ENTRYPOINT_BENCH=${randomUUID()}`;
 let runs = 0;
 
-/** What was started of a run, wherever it has gone. Zombies have no environment any more. */
-export function processes(of: string): number[] {
+/**
+ * What was started of a run, wherever it has gone: by its mark or, where it has written its title
+ * over its environment as nginx does, by its working directory. Zombies have neither.
+ */
+export function processes({ mark, directory }: Pick<Place, "mark" | "directory">): number[] {
   const numbers = fs.readdirSync("/proc").filter((name) => /^\d+$/.test(name));
   return numbers.map(Number).filter((pid) => {
     try {
-      return fs.readFileSync(`/proc/${pid}/environ`, "latin1").includes(of);
+      const at = fs.readlinkSync(`/proc/${pid}/cwd`);
+      if (at === directory || at.startsWith(`${directory}/`)) return true;
+      return fs.readFileSync(`/proc/${pid}/environ`, "latin1").includes(mark);
     } catch {
       return false;
     }
   });
 }
 
-function sweep(of: string): void {
+function sweep(of: Pick<Place, "mark" | "directory">): void {
   const until = performance.now() + 5000;
   for (let left = processes(of); left.length && performance.now() < until; left = processes(of))
     for (const pid of left)
@@ -65,7 +70,7 @@ function sweep(of: string): void {
 }
 
 process.on("exit", () => {
-  sweep(mark);
+  sweep({ mark, directory: tmp });
   fs.rmSync(tmp, { recursive: true, force: true });
 });
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
@@ -107,7 +112,7 @@ export async function within<T>(
     return await Promise.race([measure(place), late]);
   } finally {
     clearTimeout(timer);
-    sweep(place.mark);
+    sweep(place);
     fs.rmSync(directory, { recursive: true, force: true });
   }
 }
