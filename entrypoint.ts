@@ -386,7 +386,7 @@ function launch(row: Row): Child {
     gone: false,
   };
   children.push(child);
-  oomKillsBefore ??= memoryCgroup().kills;
+  oomKillsBefore ??= oomKills();
   return child;
 }
 
@@ -563,21 +563,17 @@ async function failFast(end: End): Promise<number> {
 function hintFor({ child, code, after = 0 }: End, livesOn: boolean): string {
   if (child && code === 0 && after < 1000 && livesOn)
     return ": it lives on in the background; keep it in the foreground, nginx with `daemon off;`";
-  if (code !== 137) return "";
-  const { kills, limit } = memoryCgroup();
-  return kills > (oomKillsBefore ?? 0)
-    ? `: out of memory, the limit is ${limit}; raise it or use less`
-    : "";
+  if (code !== 137 || oomKills() <= (oomKillsBefore ?? 0)) return "";
+  const limit = Number(cgroup("memory", "memory.limit_in_bytes", "memory.max")) / 2 ** 20;
+  return `: out of memory, the limit is ${Math.round(limit)} MiB; raise it or use less`;
 }
 
 let oomKillsBefore: number | undefined;
 
 /** The kernel's count of processes that it killed for want of memory. */
-function memoryCgroup(): { kills: number; limit: string } {
+function oomKills(): number {
   const events = cgroup("memory", "memory.oom_control", "memory.events");
-  const limit = Number(cgroup("memory", "memory.limit_in_bytes", "memory.max")) / 2 ** 20;
-  const kills = Number(/^oom_kill (\d+)/m.exec(events)?.[1] ?? 0);
-  return { kills, limit: `${Math.round(limit)} MiB` };
+  return Number(/^oom_kill (\d+)/m.exec(events)?.[1] ?? 0);
 }
 
 /** The first of these files that this container's cgroup has: v1 or v2, own mount or the host's. */
