@@ -41,6 +41,10 @@ export const runtimes: Runtime[] = [
 /** Deno's stdout blocks while its reader stalls, and its children hold their pipes twice. */
 export const withoutDeno = runtimes.filter(({ name }) => name !== "deno");
 
+/** Whether we may make namespaces: root can, but not in a container. */
+export const hasNamespaces =
+  Bun.spawnSync(["unshare", "--pid", "--mount", "--fork", "true"]).exitCode === 0;
+
 export const hasIPv6 = Object.values(os.networkInterfaces())
   .flat()
   .some((address) => address?.family === "IPv6");
@@ -129,7 +133,7 @@ function livingProcesses(): Process[] {
     .filter(({ state }) => state !== "Z" && state !== "X");
 }
 
-function unlessGone<T>(read: () => T, otherwise: T): T {
+export function unlessGone<T>(read: () => T, otherwise: T): T {
   try {
     return read();
   } catch {

@@ -14,6 +14,7 @@ import {
   residentKilobytes,
   runtimes,
   section,
+  unlessGone,
   withoutDeno,
 } from "./harness.ts";
 import { lines, noise } from "./writer.ts";
@@ -348,7 +349,7 @@ section(
           `a: setsid sh -c 'echo heir; echo $$ >pid; ${heir}' >&2 & while ! [ -s pid ]; do sleep 0.01; done; sleep 0.1; ${lastWords}`,
         ]);
         const { code } = await run.exit(10_000).finally(() => {
-          process.kill(-Number(box.read("pid")), "SIGKILL");
+          unlessGone(() => process.kill(-Number(box.read("pid")), "SIGKILL"), true);
         });
         const late = Date.now() - Number(box.read("end")) / 1e6;
         expect([heir, code]).toEqual([heir, 3]);
