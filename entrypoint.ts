@@ -205,7 +205,7 @@ function commandTable(words: string[]): Row[] {
   // `exec` here whatever the first word is: a COMMAND is a program, never a word of the shell's.
   // -e: without it nginx, started by any user but root, complains of its compiled-in log file.
   return [
-    { ...app, shell: `PORT=$APP_PORT exec ${command}`, program: words[0] },
+    { ...app, shell: `PORT=$APP_PORT exec ${command}`, program: words[0] || "''" },
     readRow("", "nginx", "nginx -c $NGINX_CONF -e stderr"),
   ];
 }
