@@ -489,29 +489,28 @@ async function listened(child: Child, port: number, limit: number): Promise<bool
 
 /** The address of this host at which something accepts a connection on the port. */
 async function listens(port: number): Promise<string | undefined> {
-  const at = async (host: string) => {
-    const localPort = await connection(host, port);
-    return localPort && localPort !== port ? host : undefined; // an ephemeral port can meet itself
-  };
+  const at = async (host: string) => ((await accepts(host, port)) ? host : undefined);
   const [ipv4, ipv6] = [at("127.0.0.1"), at("::1")];
   return Promise.race([ipv4.then((host) => host ?? ipv6), sleep(1000, undefined)]);
 }
 
-/** Our own port of a connection that is closed at once; undefined if there was none. */
-async function connection(hostname: string, port: number): Promise<number | undefined> {
+/** Whether something takes a connection, even to reset it. An ephemeral port can meet itself. */
+async function accepts(hostname: string, port: number): Promise<boolean> {
+  const wasReset = (error: unknown) => codeOf(error) === "ECONNRESET";
   if (!net) {
     const socket = { data() {}, error() {}, connectError() {} };
-    const made = await Bun.connect({ hostname, port, socket }).catch(() => undefined);
-    const localPort = made?.localPort;
-    made?.end();
-    return localPort;
+    const made = await Bun.connect({ hostname, port, socket }).catch(wasReset);
+    if (typeof made === "boolean") return made;
+    const itself = made.localPort === port;
+    made.end();
+    return !itself;
   }
   return new Promise((answer) => {
     const socket = net.connect(port, hostname, () => {
-      answer(socket.localPort);
+      answer(socket.localPort !== port);
       socket.destroy();
     });
-    socket.on("error", () => answer(undefined));
+    socket.on("error", (error) => answer(wasReset(error)));
   });
 }
 

@@ -3,7 +3,7 @@
 
 import { expect } from "bun:test";
 import fs from "node:fs";
-import { connect, createServer } from "node:net";
+import { connect } from "node:net";
 import os from "node:os";
 import path from "node:path";
 import {
@@ -18,6 +18,7 @@ import {
   inShell,
   isAlive,
   type Options,
+  occupy,
   onSignal,
   onTerminal,
   type Run,
@@ -245,10 +246,9 @@ section(
       const app = `touch looked; while ! [ -e taken ]; do sleep 0.01; done; exec ${serve(port)}`;
       const run = box.procfile([`app: PORT=${port} sh -c '${app}'`, `web: ${forever}`]);
       await eventually("the app", () => fs.existsSync(path.join(box.dir, "looked")));
-      const thief = createServer((socket) => socket.destroy());
-      await new Promise<void>((resolve) => thief.listen(port, "127.0.0.1", resolve));
+      const thief = occupy("127.0.0.1", port);
       box.write("taken", "");
-      const { code } = await run.exit().finally(() => thief.close());
+      const { code } = await run.exit().finally(thief.stop);
       expect(code).toBe(1); // the app's own
       expect(run.stderr.text).toMatch(/^app \| .*in use/m);
       expect(run.stderr.text).toMatch(/^entrypoint \| app: exit code 1 after/m);
@@ -615,6 +615,7 @@ section(
           bytes: 0,
           closed: new Promise((resolve) => socket.on("close", resolve)),
         };
+        socket.on("error", () => {}); // what has come by then is looked at
         socket.on("data", (chunk) => {
           got.bytes += chunk.length;
         });

@@ -103,6 +103,14 @@ export async function freePort(): Promise<number> {
   }
 }
 
+/** Listens as a stranger would, on a port that is free, and hangs up on who connects. */
+export function occupy(hostname: string, wanted = 0): { port: number; stop: () => void } {
+  const open = (client: Bun.Socket) => client.terminate();
+  const socket = { open, data() {}, error() {} };
+  const server = Bun.listen({ hostname, port: wanted, socket });
+  return { port: server.port, stop: () => server.stop(true) };
+}
+
 // ---- Processes, as /proc shows them
 
 interface Process {
@@ -305,11 +313,13 @@ export class Run {
     };
     this.waiters.add(look);
     look();
-    this.ended.then(async () => {
+    const giveUp = async () => {
+      await this.ended;
       await this.drained();
       look();
       reject(new Error(`the program ended without a line like ${pattern}`));
-    }, reject);
+    };
+    giveUp().catch(reject);
     const match = await within(`a line like ${pattern}`, promise, ms).finally(() =>
       this.waiters.delete(look),
     );

@@ -2,7 +2,6 @@
 
 import { expect } from "bun:test";
 import fs from "node:fs";
-import { createServer } from "node:net";
 import path from "node:path";
 import {
   type Box,
@@ -11,6 +10,7 @@ import {
   hasIPv6,
   hasNamespaces,
   listener,
+  occupy,
   onSignal,
   type Runtime,
   runtimes,
@@ -95,32 +95,27 @@ while read -r line; do case $line in SigIgn*|SigBlk*) echo "$line"; esac; done <
   });
 
   it("refuses a port that something else listens on", async (box) => {
-    const server = createServer((socket) => socket.destroy());
-    const port = await freePort();
     for (const address of ["127.0.0.1", "0.0.0.0", "::1"]) {
       if (address === "::1" && !hasIPv6) continue;
-      await new Promise<void>((resolve) => server.listen(port, address, resolve));
+      const { port, stop } = occupy(address);
       const run = box.procfile([
         `first: ${onSignal("TERM", "first")}; ${forever}`,
         `app: PORT=${port} touch started; ${forever}`,
         "web: touch started",
       ]);
-      const { code } = await run.exit();
-      await new Promise((resolve) => server.close(resolve));
+      const { code } = await run.exit().finally(stop);
       expect(run.stderr.text).toMatch(new RegExp(`^entrypoint \\| .*port ${port} .*already`, "m"));
       expect([code, fs.existsSync(path.join(box.dir, "started"))]).toEqual([2, false]);
     }
   });
 
   it("refuses the public port when something else listens on it", async (box) => {
-    const server = createServer((socket) => socket.destroy());
-    const [port, app] = [await freePort(), await freePort()];
-    await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
+    const app = await freePort();
+    const { port, stop } = occupy("127.0.0.1");
     const run = box.start(["sh", "-c", `exec ${serve(app)}`], {
       env: { PORT: `${port}`, APP_PORT: `${app}` },
     });
-    const { code } = await run.exit();
-    await new Promise((resolve) => server.close(resolve));
+    const { code } = await run.exit().finally(stop);
     expect(run.stderr.text).toMatch(new RegExp(`port ${port} .*already`));
     expect(code).toBe(2);
   });
