@@ -17,22 +17,24 @@ const LABELS = "logging.googleapis.com/labels";
 const TRACE = "logging.googleapis.com/trace";
 const pinoApp = path.join(import.meta.dir, "pino.ts");
 
-// biome-ignore lint/suspicious/noExplicitAny: any entry at all
-type Entry = Record<string, any>;
+type Entry = Record<string, unknown> & { [LABELS]?: Record<string, unknown> };
 
 /** Each line is one valid entry, or this throws. */
 function parsed(lines: string[]): Entry[] {
   return lines.map((line) => {
     const entry: unknown = JSON.parse(line);
-    if (entry === null || typeof entry !== "object" || Array.isArray(entry))
-      throw new Error(`no entry: ${line}`);
+    if (!isEntry(entry)) throw new Error(`no entry: ${line}`);
     return entry;
   });
 }
 
+function isEntry(value: unknown): value is Entry {
+  return value !== null && typeof value === "object" && !Array.isArray(value);
+}
+
 /** The entries of one process. */
 function entriesOf(run: Run, process: string, stream: "stdout" | "stderr" = "stdout"): Entry[] {
-  return parsed(run[stream].lines).filter((entry) => entry[LABELS].process === process);
+  return parsed(run[stream].lines).filter((entry) => entry[LABELS]?.process === process);
 }
 
 /** The same value with its numbers as they were written. */
