@@ -8,7 +8,6 @@ import { availableParallelism, networkInterfaces, constants as os, tmpdir } from
 import { basename, join, resolve } from "node:path";
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import { isatty } from "node:tty";
-import pc from "picocolors";
 import { $, which } from "zx/core";
 
 /** The bash script: start each in turn, `wait -n`, end the others, exit with the first one's code. */
@@ -319,6 +318,8 @@ function prepare(): End | undefined {
   libc?.sigprocmask(SIG_SETMASK, new Uint8Array(128), null);
   process.on("exit", () => {
     for (const child of children) signalGroup(child, "SIGKILL");
+    // Not while a reader stalls: what Bun still has for it would block the exit.
+    if (!batches) for (const [i, value] of flags.entries()) libc?.fcntl(i + 1, F_SETFL, value);
     fs.closeSync(0); // a descriptor for rmSync, where none is left
     fs.rmSync(directory, { recursive: true, force: true });
   });
@@ -409,10 +410,11 @@ function notStarted(what: string, code: string): string {
 type Pipe = { source: AsyncIterable<Uint8Array>; writeEnd: number };
 
 // What node:net does, Bun does in a fraction of the time. Node and Deno have nothing else.
-const net = typeof Bun === "undefined" ? await import("node:net") : undefined;
+const onBun = typeof Bun !== "undefined";
+const net = onBun ? undefined : await import("node:net");
 
 // A pipe, because child_process's own "pipe" is a socket, and nginx cannot open /dev/stdout on one.
-const libc = net ? undefined : await openLibc();
+const libc = onBun ? await openLibc() : undefined;
 
 async function openLibc() {
   const { dlopen } = await import("bun:ffi");
@@ -525,17 +527,16 @@ async function portTaken({ name, port, release }: Row): Promise<End | undefined>
 async function sayWhenReady(): Promise<void> {
   const last = children.at(-1);
   if (!last || last.row.release) return;
-  if (!net) Bun.unsafe.setJITPolicy(1); // see build.ts
+  if (onBun) Bun.unsafe.setJITPolicy(1); // see build.ts
   const startedAt = performance.now();
-  const port = last.row.port ?? settings.port;
-  await listened(last, port, Math.min(settings.ready, 10));
+  await listened(last, Math.min(settings.ready, 10));
   if (over) return;
   const times = children.map(({ row, upAfter }) => upAfter && `${row.name} ${time(upAfter)}`);
   if (settings.ready && !last.upAfter)
-    times.push(`${last.row.name} does not listen on port ${port} yet`);
+    times.push(`${last.row.name} does not listen on port ${last.row.port} yet`);
   const total = time(last.upAfter ? performance.now() : startedAt);
   say(`ready in ${total}: ${times.filter(Boolean).join(", ") || "waited for none"}`);
-  if (!net) Bun.shrink(); // a megabyte that only the start needed
+  if (onBun) Bun.shrink(); // a megabyte that only the start needed
 }
 
 // ---- the race: as `wait -n` does, the first to end decides
@@ -705,38 +706,46 @@ function allGone(): Promise<unknown> {
 
 const NEWLINE = 10;
 const LINE = 65536; // bytes of a line at most; a longer one is cut into pieces
+const AHEAD = 4 * LINE; // bytes that are read before the reader has taken what came before
 const MARGIN = 300; // milliseconds after the grace period in which a reader is given up
 const COLOURS = ["cyan", "yellow", "green", "magenta", "blue"] as const;
 const SELF = "entrypoint";
+const LABELS = "logging.googleapis.com/labels";
+const json = settings.log === "json";
 
-/** A stream of ours. Two descriptors of one file share the state of its last line. */
+/** What lines are written to, one batch after the other, so that none is torn. */
 type Sink = {
-  stream: NodeJS.WriteStream;
+  fd: 1 | 2;
+  stream: NodeJS.WriteStream | undefined; // unless Bun's threads write
   colours: ReturnType<typeof pc.createColors>;
-  lastLine: { open: boolean };
+  waiting: Buffer[]; // for the next batch
+  bytes: number; // of these
+  begun: Promise<void>; // settles when they are written
+  written: Promise<void>; // settles when the reader has taken all
+  midLine: boolean; // what came last was a line without its newline
   closed: boolean;
 };
 
-const stdout = sink(process.stdout, "stdout", 1);
-const stderr = sink(process.stderr, "stderr", 2);
-if (sameFile(1, 2)) stderr.lastLine = stdout.lastLine;
-// A pipe holds 64 KiB. A chunk is more with its prefixes, and would take two writes: fcntl(2).
-const F_SETPIPE_SZ = 1031;
-libc?.fcntl(1, F_SETPIPE_SZ, 4 * LINE);
-let writing = 0; // writes that the reader has not taken yet
-let moved = 0; // bytes read and writes taken: it stands still when a reader stalls
-let said: Promise<unknown> = Promise.resolve(); // the last line of our own
+// Bun makes what process.stdout writes to non-blocking for all who share it, and picocolors looks at
+// it: at the end they get it back as it was.
+const [F_GETFL, F_SETFL, F_SETPIPE_SZ] = [3, 4, 1031] as const; // fcntl(2)
+const flags = [1, 2].map((fd) => libc?.fcntl(fd, F_GETFL, 0) ?? 0);
+const { default: pc } = await import("picocolors");
+const stdout = sink(1);
+const stderr = sameFile(1, 2) ? stdout : sink(2);
+libc?.fcntl(1, F_SETPIPE_SZ, AHEAD); // a batch is more than the 64 KiB of a pipe
+let batches = 0; // that the readers have not taken yet
+let moved = 0; // bytes read and written: it stands still when a reader stalls
 
-function sink(stream: NodeJS.WriteStream, name: string, fd: number): Sink {
+function sink(fd: 1 | 2): Sink {
   const wanted = env.FORCE_COLOR ? env.FORCE_COLOR !== "0" : isatty(fd) && env.TERM !== "dumb";
-  const colours = pc.createColors(wanted && !env.NO_COLOR);
-  const made: Sink = { stream, colours, lastLine: { open: false }, closed: false };
-  stream.on("error", (error) => {
-    made.closed = true;
-    const why = `${name} has lost its reader (${codeOf(error)})`;
-    stopAsked.resolve({ why, code: 0, stop: true });
-  });
-  return made;
+  const colours = pc.createColors(wanted && !env.NO_COLOR && !json);
+  // A stream's write to a terminal that stalls (Ctrl-S) would block all: Bun's threads do it.
+  const stream = onBun && isatty(fd) ? undefined : fd === 1 ? process.stdout : process.stderr;
+  stream?.on("error", () => {}); // the write has it as well
+  const begun = Promise.resolve();
+  const none = { waiting: [], bytes: 0, begun, written: begun };
+  return { fd, stream, colours, ...none, midLine: false, closed: false };
 }
 
 function sameFile(a: number, b: number): boolean {
@@ -744,23 +753,55 @@ function sameFile(a: number, b: number): boolean {
   return one.dev === other.dev && one.ino === other.ino;
 }
 
-/** Settles when the reader has taken all of it, so that whoever awaits it keeps its pace. */
-function write(to: Sink, text: Buffer): Promise<void> {
+/** What comes while one batch is written is the next. Settles when there is room for more. */
+async function write(to: Sink, text: Buffer): Promise<void> {
   if (to.closed) return turn(); // not at once: a flood would keep the signals waiting
-  const bytes = to.lastLine.open ? Buffer.concat([Buffer.from("\n"), text]) : text;
-  to.lastLine.open = bytes.at(-1) !== NEWLINE;
-  writing++;
-  return new Promise((taken) =>
-    to.stream.write(bytes, () => {
-      writing--;
-      moved++;
-      taken();
-    }),
-  );
+  if (to.midLine) to.waiting.push(Buffer.from("\n"));
+  to.midLine = text.at(-1) !== NEWLINE;
+  to.waiting.push(text);
+  if (to.bytes === 0) {
+    batches++;
+    to.begun = to.written;
+    to.written = to.begun.then(() => writeBatch(to));
+  }
+  to.bytes += text.length;
+  if (to.bytes > AHEAD) await to.begun;
+}
+
+async function writeBatch(to: Sink): Promise<void> {
+  const batch = Buffer.concat(to.waiting.splice(0));
+  to.bytes = 0;
+  for (let done = 0; done < batch.length && !to.closed; ) {
+    const count = await writeSome(to, batch.subarray(done));
+    done += count;
+    moved += count;
+  }
+  batches--;
+}
+
+/** How many bytes were taken. */
+function writeSome(to: Sink, bytes: Buffer): Promise<number> {
+  return new Promise((taken) => {
+    const done = (error?: Error | null, count = bytes.length) => {
+      const code = error && codeOf(error);
+      if (code === "EAGAIN") return sleep(5, 0).then(taken); // somebody made it non-blocking
+      if (code) lost(to, code);
+      return taken(count);
+    };
+    if (to.stream) to.stream.write(bytes, done);
+    else fs.write(to.fd, bytes, 0, bytes.length, null, done);
+  });
+}
+
+function lost(to: Sink, code: string): void {
+  to.closed = true;
+  const name = to.fd === 1 ? "stdout" : "stderr";
+  const what = code === "EPIPE" ? "has lost its reader" : `cannot be written to (${code})`;
+  stopAsked.resolve({ why: `${name} ${what}`, code: 0, stop: true });
 }
 
 function print(text: string): number {
-  said = write(stdout, Buffer.from(text));
+  write(stdout, Buffer.from(text));
   return 0;
 }
 
@@ -770,53 +811,54 @@ function say(message: string, severity: "INFO" | "WARNING" | "ERROR" = "INFO"): 
   const colour = { INFO: bold, WARNING: yellow, ERROR: red }[severity];
   const text = json
     ? JSON.stringify({ severity, message, [LABELS]: { process: SELF } })
-    : `${colour(SELF)} | ${message}`;
-  said = write(stderr, Buffer.from(`${text}\n`));
+    : `${colour(SELF)} | ${message.replaceAll("\n", "\\n")}`;
+  write(stderr, Buffer.from(`${text}\n`));
 }
 
 /** Copies lines until the pipe ends. A line that is not whole yet is held back. */
 async function copy(source: AsyncIterable<Uint8Array>, to: Sink, row: Row): Promise<void> {
   const width = Math.max(...table.map(({ name }) => name.length));
   const colour = to.colours[COLOURS[table.indexOf(row) % COLOURS.length] ?? "cyan"];
-  // Bytes as characters: one native call for each step, whatever they encode.
   const prefix = json ? "" : `${colour(row.name.padEnd(width))} | `;
-  const bytesOf = (lines: string) =>
-    json ? Buffer.from(entries(lines, row.name)) : Buffer.from(lines, "latin1");
-  const longest = prefix.length + LINE;
-  let rest = prefix;
-  let pending: Promise<unknown> | undefined;
+  // Bytes as characters: one native call for each step, whatever they encode.
+  const bytesOf = (text: string) =>
+    json ? Buffer.from(entries(text, row.name)) : Buffer.from(text, "latin1");
+  let rest = prefix; // what is held back
   for await (const chunk of source) {
     moved += chunk.length;
-    const text = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length).toString("latin1");
-    rest += prefix ? text.replaceAll("\n", `\n${prefix}`) : text;
-    let lines = "";
-    // Only the first line can be too long: no chunk is longer than LINE.
-    while ((rest.indexOf("\n") + 1 || rest.length + 1) > longest + 1) {
-      const end = json ? endOfCharacter(rest, longest) : longest;
-      lines += `${rest.slice(0, end)}\n`;
-      rest = prefix + rest.slice(end);
-    }
+    rest += Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length).toString("latin1");
+    rest = withLongLinesCut(rest, prefix.length);
     const end = rest.lastIndexOf("\n") + 1;
-    lines += rest.slice(0, end);
-    rest = rest.slice(end);
-    await pending;
-    if (lines) pending = write(to, bytesOf(lines));
+    if (!end) continue;
+    const lines = rest.slice(0, end);
+    // Each newline brings the prefix of the next line, the last one that of a line to come.
+    const bytes = bytesOf(prefix ? lines.replaceAll("\n", `\n${prefix}`) : lines);
+    rest = prefix + rest.slice(end);
+    await write(to, bytes.subarray(0, bytes.length - prefix.length));
   }
-  await pending;
-  if (rest.length > prefix.length) await write(to, bytesOf(rest));
+  if (rest.length > prefix.length) write(to, bytesOf(rest));
+  await to.written;
 }
 
-/** Where to cut at the latest, so that no UTF-8 character is. */
+function withLongLinesCut(text: string, from: number): string {
+  let cut = text;
+  for (let start = from; cut.length - start > LINE; ) {
+    const newline = cut.lastIndexOf("\n", start + LINE);
+    const end = newline < start ? endOfCharacter(cut, start + LINE) : newline;
+    if (newline < start) cut = `${cut.slice(0, end)}\n${cut.slice(end)}`;
+    start = end + 1;
+  }
+  return cut;
+}
+
+/** Where to cut at the latest: as JSON a UTF-8 character must stay whole. */
 function endOfCharacter(bytes: string, latest: number): number {
   let end = latest;
-  while (end > latest - 3 && (bytes.charCodeAt(end) & 0xc0) === 0x80) end--;
+  while (json && end > latest - 3 && (bytes.charCodeAt(end) & 0xc0) === 0x80) end--;
   return end;
 }
 
 /** Cloud Logging's structured form: https://cloud.google.com/logging/docs/structured-logging */
-const LABELS = "logging.googleapis.com/labels";
-const json = settings.log === "json";
-
 function entries(lines: string, name: string): string {
   const text = Buffer.from(lines, "latin1").toString("utf8").replace(/\n$/, "");
   const label = `"${LABELS}":{"process":${JSON.stringify(name)}}`;
@@ -840,21 +882,18 @@ function labelled(line: string, label: string, name: string): string {
     const comma = Object.keys(fields).length ? "," : "";
     return `${line.slice(0, line.lastIndexOf("}"))}${comma}${label}}`;
   }
-  const exact = JSON.parse(line, (_key, value, { source }) =>
-    typeof value === "number" ? JSON.rawJSON(source) : value,
-  );
+  const exact = JSON.parse(line, asWritten);
   const labels = typeof own === "object" && !Array.isArray(own) ? exact[LABELS] : {};
   return JSON.stringify({ ...exact, [LABELS]: { ...labels, process: name } });
 }
 
+function asWritten(_key: string, value: unknown, at?: { source: string }): unknown {
+  return typeof value === "number" && at ? JSON.rawJSON(at.source) : value;
+}
+
 declare global {
   interface JSON {
-    // ECMAScript's "JSON.parse source text access", for which TypeScript has no types yet.
-    parse(
-      text: string,
-      reviver: (key: string, value: unknown, at: { source: string }) => unknown,
-    ): Record<string, object>;
-    rawJSON(text: string): unknown;
+    rawJSON(text: string): unknown; // "JSON.parse source text access": TypeScript lacks its types
   }
 }
 
@@ -864,7 +903,9 @@ declare global {
  * is quiet, or has written for a second or more than a pipe holds.
  */
 async function flushed(): Promise<void> {
-  const all = Promise.all([said, ...children.map((child) => child.logs)]).then(() => true);
+  const all = Promise.all(children.map((child) => child.logs))
+    .then(() => Promise.all([stdout.written, stderr.written]))
+    .then(() => true);
   const tick = 20;
   const most = moved + (children.length + 1) * 2 ** 20;
   let quiet = 0; // milliseconds in which nothing was left to write and nothing came
@@ -872,8 +913,8 @@ async function flushed(): Promise<void> {
   while (quiet < 60 && idle < 1000 && moved < most && performance.now() < graceEnds + MARGIN) {
     const seen = moved;
     if (await Promise.race([all, sleep(tick)])) return;
-    if (!writing) idle += tick;
-    quiet = !writing && moved === seen ? quiet + tick : 0;
+    if (!batches) idle += tick;
+    quiet = !batches && moved === seen ? quiet + tick : 0;
   }
 }
 

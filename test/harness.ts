@@ -41,6 +41,9 @@ export const runtimes: Runtime[] = [
 /** Deno's stdout blocks while its reader stalls, and its children hold their pipes twice. */
 export const withoutDeno = runtimes.filter(({ name }) => name !== "deno");
 
+/** Node and Deno block while a terminal stalls that they write to. */
+export const onBun = runtimes.filter(({ name }) => name === "compiled" || name === "bun");
+
 /** Whether we may make namespaces: root can, but not in a container. */
 export const hasNamespaces =
   Bun.spawnSync(["unshare", "--pid", "--mount", "--fork", "true"]).exitCode === 0;

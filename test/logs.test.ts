@@ -8,9 +8,13 @@ import {
   commandLine,
   eventually,
   forever,
+  inShell,
+  onBun,
   onSignal,
+  onTerminal,
   type Run,
   residentKilobytes,
+  runtimes,
   section,
   withoutDeno,
 } from "./harness.ts";
@@ -111,7 +115,8 @@ section("logs", (it) => {
   });
 
   it("cut a line of over 64 KiB into pieces of that size", async (box) => {
-    const sizes = [65_535, 10, 65_536, 1, 65_537, 131_072, 20, 131_073, 70_000, 1_000_000, 0];
+    const mixed = [65_535, 10, 65_536, 1, 65_537, 131_072, 20, 131_073, 70_000, 1_000_000, 0];
+    const sizes = [...mixed, ...Array.from({ length: 50 }, () => 66_000)];
     const line = (size: number) =>
       Array.from({ length: size }, (_, i) => "abcdefghij"[i % 10]).join("");
     box.write("lines", sizes.map((size) => `${line(size)}\n`).join(""));
@@ -180,6 +185,72 @@ section("logs", (it) => {
 
 /** The escape character, so that it can be seen and named in a regular expression. */
 const visible = (text: string) => text.replaceAll("\x1b", "ESC");
+
+section("a stdout that others have too", (it) => {
+  it("stderr being the same pipe, no line is torn, however slow the reader", async (box) => {
+    const writer = (letter: string, to: number) =>
+      `line=$(head -c 3000 /dev/zero | tr '\\0' ${letter}); ` +
+      `for i in $(seq 300); do echo $line >&${to}; echo >>count; done; echo end >&${to}`;
+    const run = box.procfile(
+      [`a: (${writer("o", 1)}) & (${writer("e", 2)}) & wait; sleep 1000`, "b: sleep 1000"],
+      { wrap: inShell("exec 2>&1"), unread: "stdout" },
+    );
+    await stalled(box, "count");
+    run.read();
+    const ends = () => run.stdout.lines.filter((line) => line === "a | end").length;
+    await eventually("both ends", () => ends() === 2);
+    run.signal("SIGTERM");
+    await run.exit();
+    const whole = /^(a \| (o{3000}|e{3000}|end)|entrypoint \| .*)$/;
+    expect(run.stdout.lines.filter((line) => !whole.test(line))).toEqual([]);
+  });
+});
+
+section(
+  "a stdout for which someone waits",
+  (it) => {
+    it("is blocking again for who writes there next", async (box) => {
+      const script = `{ "$@"; echo >ended; seq 100000; echo $? >status; } |
+        { until [ -e ended ]; do sleep 0.01; done; sleep 0.2; cat; }`;
+      const run = box.procfile(["a: echo first"], {
+        wrap: (command) => ["sh", "-c", script, "sh", ...command],
+      });
+      await run.exit();
+      expect(box.read("status")).toBe("0\n");
+      expect(run.stdout.lines).toHaveLength(100_001);
+    });
+  },
+  runtimes.filter(({ name }) => name !== "bun"), // which changes it before the program runs
+);
+
+section(
+  "a terminal that stalls",
+  (it) => {
+    it("holds up no signal", async (box) => {
+      const polite = `${onSignal("TERM", "polite")}; ${forever.replace("echo up; ", "")}`;
+      const run = box.procfile([`polite: ${polite}`, "writer: while :; do echo tick; done"], {
+        env: { ENTRYPOINT_GRACE: "1" },
+        wrap: (command) => [
+          ...["sh", "-c", 'mkfifo keys; exec "$@" <>keys', "sh"],
+          ...onTerminal('echo $$ >pid; exec "$@"')(command),
+        ],
+      });
+      await run.line(/tick/);
+      fs.writeFileSync(path.join(box.dir, "keys"), "\x13"); // Ctrl-S
+      let seen = -1;
+      await eventually("the stall", async () => {
+        const before = seen;
+        await Bun.sleep(200);
+        seen = run.stdout.bytes.length;
+        return seen === before;
+      });
+      process.kill(Number(box.read("pid")), "SIGTERM");
+      await run.exit();
+      expect(box.read("log")).toBe("polite TERM\n");
+    });
+  },
+  onBun,
+);
 
 section("colour", (it) => {
   const script = (command: string[]) => [
@@ -312,13 +383,13 @@ section(
     });
 
     it("that goes on after a stall gets everything", async (box) => {
-      const run = box.procfile(["a: seq 1 100000; touch all; exit 3"], { unread: "stdout" });
+      const run = box.procfile(["a: seq 1 400000; touch all; exit 3"], { unread: "stdout" });
       await Bun.sleep(300);
       expect(fs.existsSync(path.join(box.dir, "all"))).toBe(false);
       run.read();
       expect((await run.exit()).code).toBe(3);
-      expect(run.stdout.lines).toHaveLength(100_000);
-      expect(run.stdout.lines.at(-1)).toBe("a | 100000");
+      expect(run.stdout.lines).toHaveLength(400_000);
+      expect(run.stdout.lines.at(-1)).toBe("a | 400000");
     });
 
     it("that has gone means stop", async (box) => {
