@@ -324,7 +324,7 @@ function prepare(): End | undefined {
     fs.rmSync(directory, { recursive: true, force: true });
   });
   try {
-    directory = fs.mkdtempSync(join(tmpdir(), "entrypoint-"));
+    directory = fs.mkdtempSync(join(resolve(tmpdir()), "entrypoint-"));
     const NGINX_CONF = join(directory, "nginx.conf");
     const { port, appPort } = settings;
     childEnv = { ...env, PORT: `${port}`, APP_PORT: `${appPort}`, NGINX_CONF };
@@ -955,21 +955,22 @@ function builtIn(app: string): string {
   return `# Written by entrypoint ${VERSION} for this run.
 daemon off;
 ${root ? "user root; # what the app can read, nginx can" : ""}
-pid ${directory}/nginx.pid;
+pid "${directory}/nginx.pid";
 error_log stderr warn;
 worker_processes ${cpus()};
-worker_shutdown_timeout ${Math.max(100, (grace - 1.5) * 1000)}ms; # shortly before ENTRYPOINT_GRACE ends
+worker_shutdown_timeout ${Math.max(100, Math.round((grace - 1.5) * 1000))}ms; # shortly before ENTRYPOINT_GRACE ends
 events { worker_connections 4096; }
 http {
   access_log /dev/stdout;
   include /etc/nginx/mime[.]types; # a pattern may match nothing
+  types { text/javascript mjs; } # which it lacks
   types_hash_max_size 4096;
   default_type application/octet-stream;
-  client_body_temp_path ${directory}/body;
-  proxy_temp_path ${directory}/proxy;
-  fastcgi_temp_path ${directory}/fastcgi;
-  uwsgi_temp_path ${directory}/uwsgi;
-  scgi_temp_path ${directory}/scgi;
+  client_body_temp_path "${directory}/body";
+  proxy_temp_path "${directory}/proxy";
+  fastcgi_temp_path "${directory}/fastcgi";
+  uwsgi_temp_path "${directory}/uwsgi";
+  scgi_temp_path "${directory}/scgi";
   sendfile on;
   server_tokens off;
   absolute_redirect off;
@@ -998,7 +999,7 @@ http {
     set $host_header $http_host;
     set $forwarded_for $http_x_forwarded_for;
     set $forwarded_proto $http_x_forwarded_proto;
-    if ($http_upgrade) { set $connection_header upgrade; }
+    if ($http_connection ~* upgrade) { set $connection_header upgrade; }
     if ($host_header = "") { set $host_header $host; }
     if ($forwarded_for = "") { set $forwarded_for $remote_addr; }
     if ($forwarded_proto = "") { set $forwarded_proto $scheme; }

@@ -256,6 +256,18 @@ section("nginx", (it) => {
     await stop(demo);
   });
 
+  it("upgrades only who asks for it", async (box) => {
+    const demo = await startDemo(box);
+    const app = (lines: string[]) => headersWith(demo.port, ["Host: x", ...lines]);
+    expect(await app(["Upgrade: h2c"])).not.toHaveProperty("connection", "upgrade");
+    await stop(demo);
+  });
+
+  it("takes any grace that the program takes", async (box) => {
+    for (const grace of ["1.6", "2.3", "4.1", "86400"])
+      await stop(await startDemo(box, { env: { ENTRYPOINT_GRACE: grace } }));
+  });
+
   it("ends with connections that never end before the grace is over", async (box) => {
     const demo = await startDemo(box, { env: { ENTRYPOINT_GRACE: "3" } });
     const socket = new WebSocket(`ws://127.0.0.1:${demo.port}/ws`);
@@ -354,8 +366,8 @@ section("nginx", (it) => {
     expect(await answer.text()).toBe("5000000\n");
     for (const line of demo.run.stderr.lines) expect(line).not.toMatch(/\[(warn|alert|emerg)\]/);
     for (const name of ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"])
-      expect(demo.conf).toContain(`${name}_temp_path ${box.tmp}/`);
-    expect(demo.conf).toContain(`pid ${box.tmp}/`);
+      expect(demo.conf).toContain(`${name}_temp_path "${box.tmp}/`);
+    expect(demo.conf).toContain(`pid "${box.tmp}/`);
     await stop(demo);
   });
 
@@ -400,6 +412,14 @@ http {
     expect(await answer.text()).toBe(`${demo.appPort} hello ${staticFiles} GET 1\n`);
     expect(await (await fetch(`${demo.url}/hello`)).text()).toContain("Hello from the app");
     expect(demo.conf).not.toContain("$" + "{PORT}");
+    await stop(demo);
+  });
+
+  it("serves a module as JavaScript", async (box) => {
+    box.write("static/module.mjs", "export {};\n");
+    const demo = await startDemo(box, { env: { ENTRYPOINT_STATIC: "" } });
+    const { headers } = await fetch(`${demo.url}/static/module.mjs`);
+    expect(headers.get("content-type")).toBe("text/javascript");
     await stop(demo);
   });
 
