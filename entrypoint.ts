@@ -33,7 +33,7 @@ type Row = {
   command: string;
   shell: string; // the command as `sh -c` gets it
   program: string | undefined; // where it can be told
-  port: number | undefined; // its own; a row without one has the public port
+  port: number; // the public one, unless its line has another
   stopSignal: NodeJS.Signals;
   release: boolean; // runs to completion before the others start
 };
@@ -104,7 +104,8 @@ const settings = {
 // A variable that is set to nothing counts as unset, as in ${PORT:-8080}. And a Kubernetes service
 // with the name "app" puts APP_PORT=tcp://10.0.0.1:80 into every pod.
 function number(name: string, byDefault: number, valid: (text: string) => boolean, what: string) {
-  const text = env[name]?.replace(/^tcp:.*/, "") || `${byDefault}`;
+  const byKubernetes = name === "APP_PORT" && env[name]?.startsWith("tcp:");
+  const text = (!byKubernetes && env[name]) || `${byDefault}`;
   if (valid(text)) return Number(text);
   problems.push(`${name}=${text}: must be ${what}`);
   return byDefault;
@@ -154,20 +155,21 @@ function readCommandLine(argv: string[]): number | undefined {
   if (check) problems.push(...table.flatMap(notFound));
   for (const problem of problems) say(problem, "ERROR");
   if (problems.length) return 2;
-  const tooEarly = `would serve port ${settings.port} before those below it are ready: put it last`;
+  const tooEarly = `would serve the public port, ${settings.port}, before those below are ready`;
   for (const { name } of table.filter(isTooEarly))
-    say(`${name}: has no PORT=... of its own and ${tooEarly}`, "WARNING");
+    say(`${name}: ${tooEarly}: put it last`, "WARNING");
   return check ? print(plan()) : undefined;
 }
 
 function checkSettings(): void {
   const { port, appPort, log, template = "" } = settings;
-  if (port === appPort) problems.push(`PORT=${port}: must differ from APP_PORT=${appPort}`);
+  if (port === appPort)
+    problems.push(`PORT=${port}: must differ from APP_PORT=${appPort}: set that to another port`);
   if (log !== "text" && log !== "json")
     problems.push(`ENTRYPOINT_LOG=${log}: must be text or json`);
   if (env.ENTRYPOINT_STATIC && !isDirectory(settings.static))
     problems.push(`ENTRYPOINT_STATIC=${env.ENTRYPOINT_STATIC}: must be a directory`);
-  for (const [variable, name = ""] of template.matchAll(/\$\{([A-Z_]+)\}/g))
+  for (const [variable, name = ""] of template.matchAll(/\$\{([A-Z_][A-Z_0-9]*)\}/g))
     if (!(name in { ...env, PORT: 1, APP_PORT: 1, ENTRYPOINT_STATIC: 1, NGINX_CONF: 1 }))
       problems.push(`ENTRYPOINT_NGINX=${env.ENTRYPOINT_NGINX}: ${variable} is not set`);
 }
@@ -177,17 +179,17 @@ function isDirectory(path: string): boolean {
 }
 
 function notFound({ name, program }: Row): string[] {
-  const found = !program || which.sync(program, { nothrow: true });
+  const found = !program || !env.PATH || which.sync(program, { nothrow: true });
   return found ? [] : [`${name}: ${program}: not found or not executable`];
 }
 
 function plan(): string {
   const rows = table.map((row) => [
     row.name,
-    `${row.port ?? settings.port}`,
-    row.release ? "to its end" : row.port && row !== table.at(-1) ? "until it listens" : "no",
+    `${row.port}`,
+    row.release ? "to its end" : isWaitedFor(row) ? "until it listens" : "no",
     row.stopSignal,
-    row.command + (isTooEarly(row) ? "   # put it last" : ""),
+    row.command.replaceAll("\n", "\\n") + (isTooEarly(row) ? "   # put it last" : ""),
   ]);
   rows.unshift(["NAME", "PORT", "WAITED FOR", "STOP SIGNAL", "COMMAND"]);
   const width = (column: number) => Math.max(...rows.map((row) => row[column]?.length ?? 0));
@@ -201,54 +203,57 @@ function plan(): string {
 function commandTable(words: string[]): Row[] {
   const command = words.map(quoted).join(" ");
   const app = readRow("", "app", `PORT=$APP_PORT ${command}`);
+  if (/\s/.test(tmpdir()))
+    problems.push(`TMPDIR=${tmpdir()}: must be without blanks, for nginx -c $NGINX_CONF`);
   // `exec` here whatever the first word is: a COMMAND is a program, never a word of the shell's.
-  // -e: without it nginx, started by any user but root, complains of its compiled-in log file.
+  const shell = `PORT=$APP_PORT exec ${CARRIED}${command}`;
   return [
-    { ...app, shell: `PORT=$APP_PORT exec ${command}`, program: words[0] || "''" },
+    { ...app, shell, port: settings.appPort, program: words[0] || "''" },
+    // -e: without it nginx, started by any user but root, complains of its compiled-in log file.
     readRow("", "nginx", "nginx -c $NGINX_CONF -e stderr"),
   ];
 }
 
 function quoted(word: string): string {
-  return /^[\w./:@%+,-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+  return /^[\w./:@%+,=-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }
 
 function readProcfile(path: string): Row[] {
   const rows: Row[] = [];
-  for (const [i, line] of read("", path)
+  const lines = read("", path)
     .replace(/^\ufeff/, "")
-    .split(/\r?\n/)
-    .entries()) {
+    .split(/\r?\n/);
+  for (const [i, line] of lines.entries()) {
     if (!line.trim() || line.startsWith("#")) continue;
     const where = `${path}:${i + 1}: `;
-    const [, name, command] = /^([\w-]+):\s*(\S.*)$/.exec(line) ?? [];
-    if (!name || !command) {
-      problems.push(`${where}must be \`name: command\`, name of letters, digits, _ and -`);
-      continue;
+    const [, name, command = ""] = /^([\w-]+):\s*(.*)$/.exec(line) ?? [];
+    if (!name) problems.push(`${where}must be \`name: command\`, name of letters, digits, _ and -`);
+    else if (!command) problems.push(`${where}${name}: has no command`);
+    else if (command.includes("\0")) problems.push(`${where}${name}: has a NUL byte`);
+    else {
+      if (rows.some((other) => other.name === name))
+        problems.push(`${where}${name}: there is a process of this name already`);
+      rows.push(readRow(where, name, command));
     }
-    const row = readRow(where, name, command);
-    if (rows.some((other) => other.name === name))
-      problems.push(`${where}${name}: there is a process of this name already`);
-    const rival = rows.find((other) => row.port && other.port === row.port);
-    if (rival) problems.push(`${where}${name}: ${rival.name} has port ${row.port} already`);
-    rows.push(row);
   }
   if (!rows.length && !problems.length) problems.push(`${path}: names no process`);
   return rows.sort((a, b) => Number(b.release) - Number(a.release));
 }
 
-// Characters of a word of sh, in which no operator hides; the assignments that open a command;
-// a command with no operator but redirections.
-const WORD = String.raw`(?:[^\s;&|()<>'"\\\x60]|\\.|'[^']*'|"(?:[^"\\]|\\.)*")`;
-const ASSIGNMENT = String.raw`([A-Za-z_]\w*)=(${WORD}*)\s+`;
-const COMMAND = new RegExp(`^((?:${ASSIGNMENT})*)((?:env\\s+(?:${ASSIGNMENT})+)?)`);
-const SIMPLE = new RegExp(String.raw`^(?:${WORD}|\s|[<>]&?)+$`);
+// A part of a word of sh; a command of such words and redirections; what may open it.
+const EXPANSION = String.raw`\$\((?:[^()]|\([^()]*\))*\)|\$\{[^}]*\}|\$(?![({])|\x60[^\x60]*\x60`;
+const QUOTED = String.raw`\\.|'[^']*'|"(?:${EXPANSION}|[^"\\$\x60]|\\.)*"`;
+const PART = String.raw`(?:${EXPANSION}|${QUOTED}|[^\s;&|()<>'"\\$\x60])`;
+const SIMPLE = String.raw`(?:${PART}|\s|[<>]&?)+`;
+const ASSIGNMENT = String.raw`([A-Za-z_]\w*)=(${PART}*)\s+`;
+const ENV = String.raw`(?:\S*/)?env\s+(?:-u\s*\w+\s+|-i?\s+)*(?:${ASSIGNMENT})*`;
+const OPENING = new RegExp(`^((?:${ASSIGNMENT})*)(?:exec\\s+)?((?:${ENV})?)`);
 // No programs: the reserved words of sh, and built-ins that act on the shell or differ from a
 // program of the same name.
 const BUILT_IN = new Set(
-  `. : [ ! { alias bg case cd command echo eval exec exit export false fg for function getopts if
-  jobs kill printf pwd read readonly return set shift source test time times trap true type ulimit
-  umask unalias unset until wait while`.split(/\s+/),
+  `. : [ ! { alias bg case cd chdir command echo eval exec exit export false fg for function getopts
+  hash if jobs kill let local printf pwd read readonly return set shift source test time times trap
+  true type ulimit umask unalias unset until wait while`.split(/\s+/),
 );
 
 // Programs that drop the requests under way at SIGTERM.
@@ -259,40 +264,80 @@ const DRAINS_AT = new Map<string, NodeJS.Signals>([
   ["lighttpd", "SIGINT"],
 ]);
 
+// What dash and BusyBox would drop: the variables that they could not name, as spring.datasource.url.
+const CARRIED = Object.entries(env)
+  .filter(([name]) => !/^[A-Za-z_]\w*$/.test(name))
+  .map(([name, value], i) => `${i ? "" : "env "}${quoted(`${name}=${value}`)} `)
+  .join("");
+
 function readRow(where: string, name: string, command: string): Row {
-  const [opening = "", assignments = "", , , viaEnv = ""] = COMMAND.exec(command) ?? [];
+  const [opening = "", assignments = "", , , viaEnv = ""] = OPENING.exec(command) ?? [];
   const rest = command.slice(opening.length);
   const assigned = new Map<string, string>();
   for (const [, variable = "", value = ""] of opening.matchAll(new RegExp(ASSIGNMENT, "g")))
     assigned.set(variable, value.replace(/^(["'])(.*)\1$/, "$2"));
-  const word = /^(?:exec\s+)?([\w./@%+-]+)(?!\S)/.exec(rest)?.[1];
-  const program = word && !BUILT_IN.has(word) ? word : undefined;
+  const first = programOf(command);
   // As bash does by itself. Without `exec` dash stays the leader of the group, and the stop
   // signal reaches it instead of the server.
-  const exec = program && SIMPLE.test(rest) && !/^exec\s/.test(rest) ? "exec " : "";
-  const port = assigned.get("PORT")?.replace(/^\$(APP_PORT|\{APP_PORT\})$/, `${settings.appPort}`);
-  if (port !== undefined && !isPort(port))
-    problems.push(`${where}${name}: PORT=${port}: must be a port, 1 to 65535, or $APP_PORT`);
-  const asked = assigned.get("STOPSIGNAL");
-  const signal = SIGNALS.find((s) => [s, s.slice(3), `${os.signals[s]}`].includes(asked ?? ""));
-  if (asked !== undefined && !signal)
-    problems.push(`${where}${name}: STOPSIGNAL=${asked}: must be a signal, such as SIGINT`);
+  const alone = first && new RegExp(`^${SIMPLE}$`).test(rest);
+  const server = command.match(new RegExp(SIMPLE, "g"))?.findLast((part) => part.trim()) ?? "";
   return {
     name,
     command,
-    shell: `${assignments}${exec}${viaEnv}${rest}`,
-    program,
-    port: port && Number(port) !== settings.port ? Number(port) : undefined,
-    stopSignal: signal ?? DRAINS_AT.get(basename(program ?? "")) ?? "SIGTERM",
+    shell: alone ? `${assignments}exec ${CARRIED}${viaEnv}${rest}` : command,
+    program: assigned.has("PATH") ? undefined : first,
+    port: readPort(where, name, assigned.get("PORT")),
+    stopSignal:
+      readSignal(where, name, assigned.get("STOPSIGNAL")) ??
+      DRAINS_AT.get(basename(programOf(server) ?? "")) ??
+      "SIGTERM",
     release: name === "release",
   };
 }
 
-const SIGNALS = Object.keys(os.signals) as NodeJS.Signals[];
+/** Of a command without operators, or of the first of several. */
+function programOf(command: string): string | undefined {
+  const rest = command.trim().replace(OPENING, "");
+  const word = /^(["']?)([\w./@%+-]+)\1(?!\S)/.exec(rest)?.[2];
+  return word && !BUILT_IN.has(word) ? word : undefined;
+}
+
+const holders = new Map<number, string>(); // of a port, by name
+
+function readPort(where: string, name: string, asked?: string): number {
+  const text = asked?.replace(/^\$(APP_PORT|\{APP_PORT\})$/, `${settings.appPort}`);
+  if (text === undefined) return settings.port;
+  const port = Number(text);
+  const holder = holders.get(port);
+  if (!isPort(text))
+    problems.push(`${where}${name}: PORT=${text}: must be a port, 1 to 65535, or $APP_PORT`);
+  else if (holder) problems.push(`${where}${name}: ${holder} has port ${port} already`);
+  else if (name !== "release") holders.set(port, name);
+  return port;
+}
+
+function readSignal(where: string, name: string, asked?: string): NodeJS.Signals | undefined {
+  if (asked === undefined) return undefined;
+  const wanted = asked.toUpperCase();
+  const signals = Object.keys(os.signals) as NodeJS.Signals[];
+  const signal = signals.find((s) => [s, s.slice(3), `${os.signals[s]}`].includes(wanted));
+  if (!signal)
+    problems.push(`${where}${name}: STOPSIGNAL=${asked}: must be a signal, such as SIGINT`);
+  return signal;
+}
+
+/** Whether the next one starts only when it listens: one on the public port is nobody's backend. */
+function isWaitedFor(row: Row): boolean {
+  return hasOwnPort(row) && row !== table.at(-1) && settings.ready > 0;
+}
+
+function hasOwnPort({ port, release }: Row): boolean {
+  return port !== settings.port && !release;
+}
 
 function isTooEarly(row: Row): boolean {
   const below = table.slice(table.indexOf(row) + 1);
-  return !row.port && !row.release && below.some((other) => other.port);
+  return !hasOwnPort(row) && !row.release && below.some(hasOwnPort);
 }
 
 // ---- start: in the order of the table, each in a process group of its own, its output on pipes
@@ -306,7 +351,7 @@ const OTHERS = ["SIGHUP", "SIGUSR1", "SIGUSR2"] as const; // than those that mea
 function prepare(): End | undefined {
   for (const signal of ["SIGTERM", "SIGINT", "SIGQUIT"] as const)
     process.on(signal, () => askToStop(signal));
-  const onTerminal = isatty(0); // no longer once that has hung up
+  const onTerminal = [0, 1, 2].some(isatty); // no longer once that has hung up
   const nohup = /^SigIgn:.*[13579bdf]$/m.test(contents("/proc/self/status"));
   for (const signal of nohup ? OTHERS.slice(1) : OTHERS)
     process.on(signal, () => {
@@ -350,7 +395,7 @@ const plain = {
 /** Starts it. Settles once the next one may start, or with what ends the container. */
 async function start(row: Row): Promise<End | undefined> {
   try {
-    return await isUp(launch(row), row === table.at(-1));
+    return await isUp(launch(row));
   } catch (error) {
     return { why: notStarted(`${row.name}:`, codeOf(error)), code: 126 };
   }
@@ -368,9 +413,10 @@ function launch(row: Row): Child {
     const after = performance.now() - startedAt;
     const unstarted = cause && (codeOf(cause) === "ENOENT" ? 127 : 126);
     const code = unstarted ?? exitCode ?? 128 + (signal ? os.signals[signal] : 0);
+    const early = isWaitedFor(row) && !child.upAfter ? `, before it listened on ${row.port}` : "";
     const why = unstarted
       ? notStarted("sh", codeOf(cause))
-      : `${howEnded(row, code, signal, after)} after ${time(after)}`;
+      : `${howEnded(row, code, signal, after)} after ${time(after)}${early}`;
     const end: End = { child, code, after, why: `${row.name}: ${why}` };
     child.ended = true;
     ends.push(end);
@@ -392,17 +438,34 @@ function launch(row: Row): Child {
 }
 
 function howEnded(row: Row, code: number, signal: string | null, after: number): string {
-  const { program = "a program" } = row;
-  const missing = fs.existsSync(program) ? `the interpreter of ${program}` : program;
-  const sh = { 126: ` (${program} not executable)`, 127: ` (${missing} not found)` }[code];
-  const why = after < 1000 ? sh : undefined; // later the code is the program's own
-  return signal ? `killed by ${signal}` : `exit code ${code}${why ?? ""}`;
+  if (signal) return `killed by ${signal}`;
+  const hint = after < 1000 ? hintForShell(code, row.program) : ""; // later the code is its own
+  return `exit code ${code}${hint}`;
+}
+
+/** What the shell means by 126 and 127, where that can be told. */
+function hintForShell(code: number, program: string | undefined): string {
+  if (!program || (code !== 126 && code !== 127)) return "";
+  const path = which.sync(program, { nothrow: true });
+  if (!path) return ` (${program} not ${code === 126 ? "executable" : "found"})`;
+  const [, interpreter = "/"] = /^#!\s*(\S+)/.exec(beginning(path)) ?? [];
+  return fs.existsSync(interpreter) ? "" : ` (${interpreter}, which runs ${program}, not found)`;
+}
+
+function beginning(path: string): string {
+  const bytes = Buffer.alloc(256);
+  try {
+    fs.readSync(fs.openSync(path, "r"), bytes, 0, bytes.length, 0);
+  } catch {} // it may be executed and not read
+  return bytes.toString();
 }
 
 function notStarted(what: string, code: string): string {
   const cure = {
     EMFILE: ": no file descriptor is left: raise ulimit -n",
     EAGAIN: ": no more processes are allowed: raise ulimit -u or --pids-limit",
+    EACCES: ": may this user enter the working directory?",
+    E2BIG: ": its command or the environment is too long",
   }[code];
   return `${what} could not be started (${code})${cure ?? ""}`;
 }
@@ -455,33 +518,39 @@ function pipe(): Pipe {
 // ---- readiness: a process with a port of its own is up when something accepts a connection on it
 
 /** Undefined once the next process may start. */
-async function isUp(child: Child, last: boolean): Promise<End | undefined> {
-  const { name, port, release } = child.row;
-  if (release) {
+async function isUp(child: Child): Promise<End | undefined> {
+  if (child.row.release) {
     const end = await child.exit;
-    return end.code === 0 && !last ? undefined : end;
+    return end.code === 0 && child.row !== table.at(-1) ? undefined : end;
   }
-  if (last || !port || (await listened(child, port, settings.ready))) return undefined;
-  const instead = (await listens(settings.port)) ? `; does it listen on ${settings.port}?` : "";
+  if (!isWaitedFor(child.row) || (await listened(child, settings.ready))) return undefined;
+  const { name, port } = child.row;
   const why = `${name}: did not listen on port ${port} within ${time(settings.ready * 1000)}`;
-  return { why: `${why}: it must listen on $PORT${instead}`, code: 1 };
+  return { why: why + (await hintForPort()), code: 1 };
+}
+
+async function hintForPort(): Promise<string> {
+  const instead = (await listens(settings.port)) ? `; does it listen on ${settings.port}?` : "";
+  return `: it must listen on $PORT${instead}`;
 }
 
 /** Whether `child` listened within `limit` seconds. Asks often at first, then after every 1 %. */
-async function listened(child: Child, port: number, limit: number): Promise<boolean> {
+async function listened(child: Child, limit: number): Promise<boolean> {
+  const { row } = child;
   const since = performance.now();
   const left = () => limit * 1000 - (performance.now() - since);
   for (let next = 10_000; left() > 0 && !child.ended; ) {
-    const address = await listens(port);
+    const address = await listens(row.port);
     if (address) {
       child.upAfter = performance.now() - child.startedAt;
-      if (address !== "127.0.0.1" && port === settings.appPort)
+      if (address !== "127.0.0.1" && row.port === settings.appPort)
         fs.writeFileSync(`${childEnv.NGINX_CONF}`, nginxConf(`[${address}]`));
       return true;
     }
     const waited = performance.now() - since;
     if (waited > next) {
-      say(`${child.row.name}: does not listen on port ${port} after ${time(waited)}: waiting`);
+      const why = `${row.name}: does not listen on port ${row.port} after ${time(waited)}, waiting`;
+      say(why + (await hintForPort()));
       next += 30_000;
     }
     await sleep(Math.min(Math.max(waited / 100, 2), 250, Math.max(left(), 1)));
@@ -516,10 +585,11 @@ async function accepts(hostname: string, port: number): Promise<boolean> {
   });
 }
 
-async function portTaken({ name, port, release }: Row): Promise<End | undefined> {
-  const shared = !port && children.some((child) => !child.row.port && !child.row.release);
-  if (release || shared || !(await listens(port ?? settings.port))) return undefined;
-  const why = `${name}: another program listens on port ${port ?? settings.port} already`;
+async function portTaken(row: Row): Promise<End | undefined> {
+  const { name, port, release } = row;
+  const shared = !hasOwnPort(row) && children.some((child) => child.row.port === port);
+  if (release || shared || !(await listens(port))) return undefined;
+  const why = `${name}: another program listens on port ${port} already`;
   return { why: `${why}: end it or choose another port`, code: 2 };
 }
 
@@ -561,7 +631,9 @@ async function failFast(end: End): Promise<number> {
 }
 
 function hintFor({ child, code, after = 0 }: End, livesOn: boolean): string {
-  if (child && code === 0 && after < 1000 && livesOn)
+  // As a daemon nginx leaves its group and may let go of its pipes.
+  const isNginx = basename(child?.row.program ?? "") === "nginx";
+  if (child && code === 0 && after < 1000 && (livesOn || isNginx))
     return ": it lives on in the background; keep it in the foreground, nginx with `daemon off;`";
   if (code !== 137 || oomKills() <= (oomKillsBefore ?? 0)) return "";
   const limit = Number(cgroup("memory", "memory.limit_in_bytes", "memory.max")) / 2 ** 20;
@@ -600,6 +672,7 @@ function contents(path: string): string {
 // ---- stop: bottom-up, each group empty before the next one is asked
 
 let first: { signal: NodeJS.Signals; at: number } | undefined;
+let second: NodeJS.Signals | undefined;
 
 function askToStop(signal: NodeJS.Signals): void {
   const now = performance.now();
@@ -607,6 +680,7 @@ function askToStop(signal: NodeJS.Signals): void {
   stopAsked.resolve({ why: signal, code: 0, stop: true });
   // timeout(1) sends its signal twice within 0.1 ms, npm a Ctrl-C within 1 ms.
   if (signal === first.signal && now - first.at < 20) return;
+  second = signal;
   graceEnds = now;
   killAsked.resolve();
 }
@@ -669,7 +743,8 @@ function send(pid: number, signal: NodeJS.Signals | 0): boolean {
 async function killWhatIsLeft(): Promise<number> {
   const left = children.filter((child) => !isGone(child));
   for (const child of left) {
-    say(`${child.row.name}: did not stop in time: killed`, "ERROR");
+    const why = second ? `killed at a second signal, ${second}` : "did not stop in time: killed";
+    say(`${child.row.name}: ${why}`, "ERROR");
     signalGroup(child, "SIGKILL");
   }
   await Promise.race([allGone(), sleep(1000)]);

@@ -4,7 +4,7 @@ import { expect } from "bun:test";
 import fs from "node:fs";
 import path from "node:path";
 import manifest from "../package.json";
-import { type Box, forever, freePort, root, section } from "./harness.ts";
+import { type Box, forever, freePort, type Run, root, section } from "./harness.ts";
 
 /** Runs it to the end, and gives what it said there. */
 async function ended(box: Box, args: string[], env: Record<string, string> = {}) {
@@ -12,6 +12,12 @@ async function ended(box: Box, args: string[], env: Record<string, string> = {})
   const { code } = await run.exit();
   const { text: stderr, lines } = run.stderr;
   return { code, stdout: run.stdout.text, stderr, errors: lines };
+}
+
+/** What the app wrote, in one line. */
+async function printed(run: Run): Promise<string | undefined> {
+  await run.exit();
+  return run.stdout.lines.find((line) => line.startsWith("app"))?.replace(/^app *\| /, "");
 }
 
 section("command line", (it) => {
@@ -107,6 +113,28 @@ section("command line", (it) => {
       expect(byProcfile.stderr).toContain(program);
     }
   });
+
+  it("126 and 127 are explained only where the cause can be told", async (box) => {
+    fs.chmodSync(box.write("calls", "#!/bin/sh\nno-such-thing\n"), 0o755);
+    fs.chmodSync(box.write("orphan", "#!/no/such/interpreter\n"), 0o755);
+    box.write("server", "");
+    const cases: [string, RegExp][] = [
+      ["./calls", /exit code 127 after/],
+      [
+        "./orphan",
+        /exit code 127 \(\/no\/such\/interpreter, which runs \.\/orphan, not found\) after/,
+      ],
+      ["server", /exit code 127 \(server not found\) after/], // not on PATH, and here without ./
+      ['sh -c "exit 127"', /exit code 127 after/],
+      ['sh -c "exit 126"', /exit code 126 after/],
+      ["env no-such-program", /exit code 127 \(no-such-program not found\) after/],
+    ];
+    for (const [command, message] of cases) {
+      box.write("Procfile", `web: ${command}\n`);
+      const { stderr } = await ended(box, []);
+      expect(stderr).toMatch(message);
+    }
+  });
 });
 
 section("the Procfile", (it) => {
@@ -150,9 +178,15 @@ section("the Procfile", (it) => {
     ["a name with a dot", "a.b: true", /^entrypoint \| Procfile:1: .*name/],
     ["no name", ": true", /^entrypoint \| Procfile:1: .*name/],
     ["an indented name", " a: true", /^entrypoint \| Procfile:1: .*name/],
-    ["no command", "a:", /^entrypoint \| Procfile:1: .*command/],
+    ["no command", "a:", /^entrypoint \| Procfile:1: a: has no command/],
+    ["a NUL byte", "a: true \0 x", /^entrypoint \| Procfile:1: a: has a NUL byte/],
     ["a name twice", "a: true\na: false", /^entrypoint \| Procfile:2: a: .*already/],
     ["a port twice", "a: PORT=9001 x\nb: PORT=9001 x", /^entrypoint \| Procfile:2: b: .*9001/],
+    [
+      "the public port twice",
+      "a: PORT=8080 x\nb: PORT=8080 x",
+      /^entrypoint \| Procfile:2: b: .*8080/,
+    ],
     ["a port that is a word", "a: PORT=http x", /^entrypoint \| Procfile:1: a: PORT=http.*65535/],
     ["port 0", "a: PORT=0 x", /^entrypoint \| Procfile:1: a: PORT=0.*65535/],
     ["port 70000", "a: env PORT=70000 x", /^entrypoint \| Procfile:1: a: PORT=70000.*65535/],
@@ -201,6 +235,7 @@ section("the environment", (it) => {
     ["PORT", "1e3"],
     ["PORT", "0x50"],
     ["PORT", " 80"],
+    ["PORT", "tcp://10.0.0.1:80"],
     ["APP_PORT", "app"],
     ["APP_PORT", "65536"],
     ["APP_PORT", "8080", /APP_PORT.*8080|8080.*APP_PORT/],
@@ -235,6 +270,23 @@ section("the environment", (it) => {
     });
     expect(errors).toHaveLength(6);
     expect(code).toBe(2);
+  });
+
+  it("has no TMPDIR with a blank where nginx is to find its configuration", async (box) => {
+    const { code, errors } = await ended(box, ["true"], { TMPDIR: "/tmp/a b" });
+    expect(errors.join()).toMatch(/^entrypoint \| TMPDIR=\/tmp\/a b: /);
+    expect(code).toBe(2);
+  });
+
+  it("has variables that dash could not name, and they reach a process", async (box) => {
+    const env = { "spring.datasource.url": "jdbc:x?a=b c", "my-var": "it's\n2", GRÖSSE: "1" };
+    const print = `process.stdout.write(JSON.stringify(process.env))`;
+    const words = [process.execPath, "-e", print];
+    expect(JSON.parse((await printed(box.start(words, { env }))) ?? "")).toMatchObject(env);
+    for (const line of [`${words[0]} -e '${print}'`, `A=b exec env C=d ${words[0]} -e '${print}'`])
+      expect(
+        JSON.parse((await printed(box.procfile([`app: ${line}`], { env }))) ?? ""),
+      ).toMatchObject(env);
   });
 
   it("of a process is the one that was given, and PORT, APP_PORT and NGINX_CONF", async (box) => {
@@ -321,6 +373,44 @@ section("--check", (it) => {
     expect(row("release")).toMatch(/^release .* end SIGTERM touch started$/);
     expect(row("last")).toMatch(/^last 9002 no SIGQUIT PORT=9002 \/usr\/sbin\/nginx/);
     expect(fs.existsSync(path.join(box.dir, "started"))).toBe(false);
+  });
+
+  it("sees PORT and the program behind whatever may stand before them", async (box) => {
+    const cases: [string, string, string][] = [
+      ["S=$(cat /etc/hostname) PORT=9001 cat", "9001", "SIGTERM"],
+      ['A="$(echo "x y")" B=`id -u` C=$((1+2)) PORT=9001 cat', "9001", "SIGTERM"],
+      ["A=$" + "{X:-a b} PORT=9001 cat", "9001", "SIGTERM"],
+      ["exec env PORT=9001 cat", "9001", "SIGTERM"],
+      ["/usr/bin/env -i -u X PORT='9001' cat", "9001", "SIGTERM"],
+      ["STOPSIGNAL=sigint cat", "8080", "SIGINT"],
+      ['"nginx" -c x', "8080", "SIGQUIT"],
+      ["cd / && exec nginx -g 'daemon off; user x;'", "8080", "SIGQUIT"],
+      ["cat <x >y && A=$(id) env -u B nginx -c y 2>&1", "8080", "SIGQUIT"],
+      ["(nginx -c x)", "8080", "SIGQUIT"],
+      ["nginx -t; cat", "8080", "SIGTERM"],
+      ["cat nginx", "8080", "SIGTERM"],
+      ["sh -c 'exec nginx'", "8080", "SIGTERM"],
+    ];
+    box.write(
+      "Procfile",
+      cases.map(([command], i) => `p${i}: ${command}\n`.replace("9001", `900${i}`)).join(""),
+    );
+    const { stdout } = await ended(box, ["--check"]);
+    const rows = stdout.trim().split("\n").slice(1);
+    const seen = rows.map((row) =>
+      /^\S+ +(\d+) +(?:no|until it listens) +(\S+)/.exec(row)?.slice(1),
+    );
+    expect(seen).toEqual(
+      cases.map(([, port, signal], i) => [port.replace("9001", `900${i}`), signal]),
+    );
+  });
+
+  it("knows what it cannot look for, and that it would wait for none", async (box) => {
+    box.write("Procfile", "a: PATH=/opt/x:$PATH PORT=9001 program\nb: hash -r\nc: true\n");
+    const { code, stdout } = await ended(box, ["--check"], { ENTRYPOINT_READY: "0" });
+    expect([code, stdout.includes("until")]).toEqual([0, false]);
+    const lines = await ended(box, ["--check", "cat", "two\nlines"]);
+    expect(lines.stdout.trim().split("\n")).toHaveLength(3);
   });
 
   it("of a COMMAND prints the two rows that it stands for", async (box) => {

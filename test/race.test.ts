@@ -2,6 +2,7 @@
 
 import { expect } from "bun:test";
 import os from "node:os";
+import path from "node:path";
 import { forever, onSignal, section } from "./harness.ts";
 
 section("the race", (it) => {
@@ -79,13 +80,15 @@ section("the race", (it) => {
 
   it("tells it of a real nginx, which leaves its group", async (box) => {
     box.mayEscape = /nginx/;
-    const conf = box.write(
-      "nginx.conf",
-      `pid ${box.dir}/pid; error_log stderr; events {} http { access_log /dev/stdout; }`,
-    );
-    const run = box.procfile([`web: nginx -c ${conf} -e stderr`]);
-    expect((await run.exit()).code).toBe(0);
-    expect(run.stderr.text).toMatch(/^entrypoint \| web: .*`?daemon off;/m);
+    for (const log of ["stderr", `${box.dir}/errors`]) {
+      const conf = box.write(
+        "nginx.conf",
+        `pid ${box.dir}/pid-${path.basename(log)}; error_log ${log}; events {} http { access_log off; }`,
+      );
+      const run = box.procfile([`web: nginx -c ${conf} -e ${log}`]);
+      expect((await run.exit()).code).toBe(0);
+      expect(run.stderr.text).toMatch(/^entrypoint \| web: .*`?daemon off;/m);
+    }
   });
 
   it("is decided once: later exits change nothing", async (box) => {

@@ -138,7 +138,9 @@ async function play(box: Box, seed: number): Promise<string> {
     const codes = actors.map(({ asked }) =>
       asked === "TERM" || asked === "143" ? 0 : codeOf(asked),
     );
-    const killed = /did not stop in time: killed/.test(run.stderr.text);
+    const killed = /: did not stop in time: killed|: killed at a second signal/.test(
+      run.stderr.text,
+    );
     const wrong = codes.filter((code) => code !== 0);
     if (killed) expect(code).toBe(137);
     else if (scene === "early stop") expect([0, 143, ...wrong]).toContain(code);

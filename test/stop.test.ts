@@ -121,6 +121,8 @@ section("stop", (it) => {
       const { code, stopMs } = await run.exit();
       expect(code).toBe(137);
       expect(stopMs).toBeLessThan(2000); // the grace is 9 s
+      const why = new RegExp(`^entrypoint \\| one: killed at a second signal, ${second}$`, "m");
+      expect(run.stderr.text).toMatch(why);
     });
   }
 
