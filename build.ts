@@ -1,8 +1,6 @@
 // Compiles entrypoint.ts.
 //   bun build.ts             dist/entrypoint, for this machine, and dist/entrypoint.mjs
 //   bun build.ts TARGET...   dist/entrypoint-linux-arm64 and the like: bun-linux-arm64, bun-linux-x64-musl
-const targets = process.argv.slice(2) as Bun.Build.CompileTarget[];
-
 const zx: Bun.BunPlugin = {
   name: "zx",
   setup({ onResolve, onLoad }) {
@@ -21,9 +19,13 @@ const zx: Bun.BunPlugin = {
   },
 };
 
-async function executable(outfile: string, target?: Bun.Build.CompileTarget): Promise<void> {
+export async function executable(
+  source: string,
+  outfile: string,
+  target?: Bun.Build.CompileTarget,
+): Promise<void> {
   await Bun.build({
-    entrypoints: ["entrypoint.ts"],
+    entrypoints: [source],
     minify: true,
     bytecode: true,
     plugins: [zx],
@@ -39,7 +41,6 @@ async function executable(outfile: string, target?: Bun.Build.CompileTarget): Pr
       autoloadTsconfig: false,
     },
   });
-  console.log(`${outfile}: ${(Bun.file(outfile).size / 2 ** 20).toFixed(1)} MiB`);
 }
 
 /** The program and its two dependencies in one file, for an image that has Node, Deno or Bun. */
@@ -53,11 +54,19 @@ async function module(outfile: string): Promise<void> {
   });
   const text = await outputs[0]?.text();
   await Bun.write(outfile, `${text?.replace(/^#!.*\n(\/\/ @bun\n)?/, "#!/usr/bin/env node\n")}`);
-  console.log(`${outfile}: ${(Bun.file(outfile).size / 2 ** 10).toFixed(0)} KiB`);
 }
 
-if (targets.length === 0) {
-  await executable("dist/entrypoint");
-  await module("dist/entrypoint.mjs");
+async function main(targets: Bun.Build.CompileTarget[]): Promise<void> {
+  const source = "entrypoint.ts";
+  const made = targets.map((target) => target.replace("bun-", "dist/entrypoint-"));
+  for (const [i, outfile] of made.entries()) await executable(source, outfile, targets[i]);
+  if (targets.length === 0) {
+    made.push("dist/entrypoint", "dist/entrypoint.mjs");
+    await executable(source, "dist/entrypoint");
+    await module("dist/entrypoint.mjs");
+  }
+  for (const outfile of made)
+    console.log(`${outfile}: ${(Bun.file(outfile).size / 1e6).toFixed(2)} MB`);
 }
-for (const target of targets) await executable(target.replace("bun-", "dist/entrypoint-"), target);
+
+if (import.meta.main) await main(process.argv.slice(2) as Bun.Build.CompileTarget[]);

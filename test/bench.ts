@@ -6,7 +6,7 @@
 import fs from "node:fs";
 import os from "node:os";
 import * as measure from "./bench/measure.ts";
-import { bash, entrypoint } from "./bench/peers.ts";
+import { bash, entrypoint, floors } from "./bench/peers.ts";
 import {
   column,
   type Figure,
@@ -21,7 +21,9 @@ import {
   text,
   value,
 } from "./bench/report.ts";
-import { found, missing, start } from "./bench/run.ts";
+import { everyone, found, missing, start } from "./bench/run.ts";
+
+const floor = (await floors()).map((peer) => ({ name: peer.name, peer }));
 
 const figures: Figure[] = [
   {
@@ -29,6 +31,7 @@ const figures: Figure[] = [
     title: "from exec to both children running",
     columns: ["ms"],
     rounds: 11,
+    contestants: () => [...everyone(), ...floor],
     measure: async (place) => [(await start(place)).milliseconds],
   },
   {

@@ -3,6 +3,7 @@
 
 import fs from "node:fs";
 import path from "node:path";
+import { executable } from "../../build.ts";
 
 const root = path.resolve(import.meta.dir, "../..");
 const self = path.join(root, "dist/entrypoint");
@@ -61,6 +62,28 @@ export const bash: Peer = {
     command: [program, "script"],
   }),
 };
+
+/** What a program compiled by Bun takes that only starts its jobs and waits, without zx and with. */
+export async function floors(): Promise<Peer[]> {
+  const spawn = `import { spawn } from "node:child_process";
+for (const line of process.argv.slice(2)) spawn("sh", ["-c", line], { stdio: "inherit" });
+`;
+  const zx = `import { $ } from "zx/core";
+const options = { shell: "sh", prefix: "", quote: (line) => line, stdio: "inherit" };
+await Promise.all(process.argv.slice(2).map((line) => $(options)\`\${line}\`));
+`;
+  const floor = async (name: string, source: string): Promise<Peer> => {
+    const program = path.join(cache, name);
+    fs.mkdirSync(cache, { recursive: true });
+    fs.writeFileSync(`${program}.ts`, source);
+    await executable(`${program}.ts`, program);
+    const call: Peer["call"] = (jobs) => ({
+      command: [program, ...jobs.map(({ command }) => `exec ${command}`)],
+    });
+    return { name: `floor: ${name}`, prefixes: false, program, call };
+  };
+  return [await floor("spawn", spawn), await floor("zx", zx)];
+}
 
 export const all: Peer[] = [
   bash,
