@@ -95,15 +95,6 @@ const figures: Figure[] = [
     measure: measure.latency,
   },
   {
-    section: "idle",
-    title: "all but the children at rest, 8 s after the start",
-    columns: ["anonymous, MiB", "resident, MiB", "wake-ups a second", "after 37 s"],
-    rounds: 2,
-    limit: 90_000,
-    together: true,
-    measure: measure.atRest,
-  },
-  {
     section: "hundred",
     title: "100 processes: start time of each",
     columns: ["ms each of 100", "ms each of 2"],
@@ -117,6 +108,16 @@ const figures: Figure[] = [
     columns: ["ms", "MB read"],
     rounds: 4,
     measure: measure.coldCache,
+  },
+  {
+    // After "cache": what is resident of a file is less when it was read than when it was just written.
+    section: "idle",
+    title: "all but the children at rest, 8 s after the start",
+    columns: ["anonymous, MiB", "resident, MiB", "wake-ups a second", "after 37 s"],
+    rounds: 2,
+    limit: 90_000,
+    together: true,
+    measure: measure.atRest,
   },
 ];
 
@@ -135,7 +136,10 @@ function goals(): string[][] {
   const started = figure("start");
   if (started) {
     const times = ratio(started, name);
-    goal("exec to both running: at most 4 × bash", `${short(times)} ×`, times <= 4);
+    const floors = floor
+      .map((one) => `${one.name} ${short(ratio(started, one.name))} ×`)
+      .join(", ");
+    goal("exec to both running: at most 4 × bash", `${short(times)} × (${floors})`, times <= 4);
     const prefixing = [...found.keys()].filter((peer) => peer.prefixes && peer !== entrypoint);
     const next = prefixing
       .map((peer) => ({ peer, times: value(started, peer.name) / value(started, name) }))
