@@ -54,7 +54,7 @@ type Child = {
 /** What ends the container: the first exit, a stop that was asked for, or a failed start. */
 type End = { why: string; code: number; child?: Child; after?: number; stop?: true };
 
-/** All the state there is. */
+/** The state of a run. What one section alone needs stands there. */
 const table: Row[] = [];
 const children: Child[] = []; // in the order of their start
 const ends: End[] = []; // in the order in which they came
@@ -423,15 +423,8 @@ function launch(row: Row): Child {
     return end;
   });
   const logs = Promise.all([copy(out.source, stdout, row), copy(err.source, stderr, row)]);
-  const child: Child = {
-    row,
-    pid: leader.pid ?? 0,
-    startedAt,
-    exit,
-    logs,
-    ended: false,
-    gone: false,
-  };
+  const pid = leader.pid ?? 0;
+  const child: Child = { row, pid, startedAt, exit, logs, ended: false, gone: false };
   children.push(child);
   oomKillsBefore ??= oomKills();
   return child;
@@ -587,8 +580,8 @@ async function accepts(hostname: string, port: number): Promise<boolean> {
 
 async function portTaken(row: Row): Promise<End | undefined> {
   const { name, port, release } = row;
-  const shared = !hasOwnPort(row) && children.some((child) => child.row.port === port);
-  if (release || shared || !(await listens(port))) return undefined;
+  const sharing = children.filter((child) => !child.row.release && child.row.port === port);
+  if (release || sharing.length || !(await listens(port))) return undefined;
   const why = `${name}: another program listens on port ${port} already`;
   return { why: `${why}: end it or choose another port`, code: 2 };
 }

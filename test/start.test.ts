@@ -120,6 +120,13 @@ while read -r line; do case $line in SigIgn*|SigBlk*) echo "$line"; esac; done <
     expect(code).toBe(2);
   });
 
+  it("refuses it behind a release job, too", async (box) => {
+    const { port, stop } = occupy("127.0.0.1");
+    const run = box.procfile(["release: true", "web: touch started"], { env: { PORT: `${port}` } });
+    const { code } = await run.exit().finally(stop);
+    expect([code, fs.existsSync(path.join(box.dir, "started"))]).toEqual([2, false]);
+  });
+
   it("gives up after ENTRYPOINT_READY seconds, with who, where and a hint", async (box) => {
     const port = await freePort();
     const run = box.procfile(
