@@ -116,7 +116,7 @@ section("logs", (it) => {
 
   it("cut a line of over 64 KiB into pieces of that size", async (box) => {
     const mixed = [65_535, 10, 65_536, 1, 65_537, 131_072, 20, 131_073, 70_000, 1_000_000, 0];
-    const sizes = [...mixed, ...Array.from({ length: 300 }, () => 66_000)];
+    const sizes = [...mixed, ...Array.from({ length: 300 }, () => [1, 66_000]).flat()];
     const line = (size: number) => "abcdefghij".repeat(size / 10 + 1).slice(0, size);
     box.write("lines", sizes.map((size) => `${line(size)}\n`).join(""));
     const run = box.procfile(["a: cat lines; printf end"]);
@@ -129,6 +129,19 @@ section("logs", (it) => {
       [...expected, "a | end"].map((text) => text.length),
     );
     expect(run.stdout.lines.join("\n") === [...expected, "a | end"].join("\n")).toBe(true);
+  });
+
+  it("cut it wherever it stands in what a child with a larger pipe writes at once", async (box) => {
+    const F_SETPIPE_SZ = 1031;
+    const lines = 'b"x\\n" + b"y" * 250000 + b"\\n"';
+    box.write(
+      "app.py",
+      `import fcntl, os\nfcntl.fcntl(1, ${F_SETPIPE_SZ}, 1 << 20)\nos.write(1, ${lines})\n`,
+    );
+    const run = box.procfile(["a: python3 app.py"]);
+    await run.exit();
+    const sizes = run.stdout.lines.map((line) => line.length - "a | ".length);
+    expect(sizes).toEqual([1, 65_536, 65_536, 65_536, 250_000 - 3 * 65_536]);
   });
 
   it("lose and mix up nothing when several write as much as they can", async (box) => {
