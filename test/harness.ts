@@ -535,10 +535,15 @@ export function asUser(id: number): string[] {
   return ["setpriv", "--reuid", `${id}`, "--regid", `${id}`, "--clear-groups", "--"];
 }
 
-/** On a terminal of its own, by script(1): what is typed goes to its stdin. */
-export function onTerminal(line: string): Wrap {
+/** On a terminal of its own, by script(1), where it leaves its pid in the file `pid`. */
+export function onTerminal(line = 'echo $$ >pid; exec "$@"'): Wrap {
   const quoted = (words: string[]) => words.map((word) => `'${word}'`).join(" ");
   return (command) => ["script", "-qefc", `set -- ${quoted(command)}; ${line}`, "/dev/null"];
+}
+
+/** The same; what is written to the FIFO `keys` is typed there. */
+export function onKeyboard(): Wrap {
+  return (command) => ["sh", "-c", 'mkfifo keys; exec "$@" <>keys', "sh", ...onTerminal()(command)];
 }
 
 // ---- Processes for a Procfile, as shell one-liners

@@ -10,6 +10,7 @@ import {
   forever,
   inShell,
   onBun,
+  onKeyboard,
   onSignal,
   onTerminal,
   type Run,
@@ -242,10 +243,7 @@ section(
       const polite = `${onSignal("TERM", "polite")}; ${forever.replace("echo up; ", "")}`;
       const run = box.procfile([`polite: ${polite}`, "writer: while :; do echo tick; done"], {
         env: { ENTRYPOINT_GRACE: "1" },
-        wrap: (command) => [
-          ...["sh", "-c", 'mkfifo keys; exec "$@" <>keys', "sh"],
-          ...onTerminal('echo $$ >pid; exec "$@"')(command),
-        ],
+        wrap: onKeyboard(),
       });
       await run.line(/tick/);
       fs.writeFileSync(path.join(box.dir, "keys"), "\x13"); // Ctrl-S
@@ -265,19 +263,13 @@ section(
 );
 
 section("colour", (it) => {
-  const script = (command: string[]) => [
-    "script",
-    "-qefc",
-    command.map((word) => `'${word}'`).join(" "),
-    "/dev/null",
-  ];
   const lines = [
     "one: echo FORCE_COLOR is $FORCE_COLOR.; echo err >&2; sleep 1000",
     "two: sleep 0.2; exit 3",
   ];
 
   it("is on where the stream is a terminal, and children are told", async (box) => {
-    const run = box.procfile(lines, { wrap: script, env: { TERM: "xterm-256color" } });
+    const run = box.procfile(lines, { wrap: onTerminal(), env: { TERM: "xterm-256color" } });
     expect((await run.exit()).code).toBe(3);
     expect(visible(run.stdout.text)).toMatch(/ESC\[\d+moneESC\[39m \| FORCE_COLOR is \d\./);
     expect(visible(run.stdout.text)).toMatch(/ESC\[[\d;]+mentrypointESC\[[\d;]+m \| /);
@@ -290,12 +282,19 @@ section("colour", (it) => {
   ];
   for (const [title, env] of plain) {
     it(`is off ${title}`, async (box) => {
-      const run = box.procfile(lines, { wrap: script, env });
+      const run = box.procfile(lines, { wrap: onTerminal(), env });
       expect((await run.exit()).code).toBe(3);
       expect(run.stdout.text).toMatch(/^one \| FORCE_COLOR is 0?\.\r$/m);
       expect(run.stdout.text).not.toContain("\x1b");
     });
   }
+
+  it("is off in JSON, and children are not told of any", async (box) => {
+    const env = { TERM: "xterm-256color", ENTRYPOINT_LOG: "json" };
+    const run = box.procfile(lines, { wrap: onTerminal(), env });
+    expect((await run.exit()).code).toBe(3);
+    expect(run.stdout.text).toContain('"message":"FORCE_COLOR is ."');
+  });
 
   it("is off in a pipe, and on there with FORCE_COLOR", async (box) => {
     const off = box.procfile(lines, { env: { TERM: "xterm-256color" } });
@@ -312,7 +311,7 @@ section("colour", (it) => {
     // stdout is a terminal, stderr a file
     const run = box.procfile(lines, {
       env: { TERM: "xterm-256color" },
-      wrap: (command) => script(["sh", "-c", `exec "$@" 2>errors`, "sh", ...command].map((w) => w)),
+      wrap: onTerminal('exec "$@" 2>errors'),
     });
     await run.exit();
     expect(run.stdout.text).toContain("\x1b[");

@@ -11,7 +11,9 @@ import {
   eventually,
   forever,
   freePort,
+  onKeyboard,
   onSignal,
+  onTerminal,
   type Run,
   section,
   within,
@@ -272,25 +274,17 @@ section("signals", (it) => {
     expect((await run.exit()).code).toBe(0);
   });
 
-  /** The program on a terminal of its own, by script(1): what is typed goes to its stdin. */
-  const onTerminal = (command: string[]) => {
-    const quoted = command.map((word) => `'${word}'`).join(" ");
-    const line = `echo pid $$ >pid; exec ${quoted}`;
-    return ["script", "-qefc", line, "/dev/null"];
-  };
-
   for (const name of ["SIGINT", "SIGHUP", "SIGTERM"] as const) {
     it(`${name} on a terminal means stop`, async (box) => {
       const run = box.procfile(
         ["one", "two"].map(
           (name) => `${name}: trap 'echo HUP >>log' HUP; ${onSignal("TERM", name)}; ${forever}`,
         ),
-        { wrap: onTerminal },
+        { wrap: onTerminal() },
       );
       await run.line(/two.* up/);
-      const pid = Number(/\d+/.exec(box.read("pid"))?.[0]);
       run.remember();
-      process.kill(pid, name);
+      process.kill(Number(box.read("pid")), name);
       expect((await run.exit()).code).toBe(0);
       expect(log(box)).toEqual(["two TERM", "one TERM"]);
     });
@@ -299,16 +293,7 @@ section("signals", (it) => {
   it("Ctrl-C typed on a terminal drains", async (box) => {
     const run = box.procfile(
       ["one", "two"].map((name) => `${name}: ${onSignal("TERM", name)}; ${forever}`),
-      {
-        // script takes what is typed from its stdin
-        wrap: (command) => [
-          "sh",
-          "-c",
-          'mkfifo keys; exec "$@" <>keys',
-          "sh",
-          ...onTerminal(command),
-        ],
-      },
+      { wrap: onKeyboard() },
     );
     await run.line(/two.* up/);
     run.remember();
