@@ -56,17 +56,21 @@ async function module(outfile: string): Promise<void> {
   await Bun.write(outfile, `${text?.replace(/^#!.*\n(\/\/ @bun\n)?/, "#!/usr/bin/env node\n")}`);
 }
 
+function tell(outfile: string): void {
+  console.log(`${outfile}: ${(Bun.file(outfile).size / 1e6).toFixed(2)} MB`);
+}
+
 async function main(targets: Bun.Build.CompileTarget[]): Promise<void> {
-  const source = "entrypoint.ts";
-  const made = targets.map((target) => target.replace("bun-", "dist/entrypoint-"));
-  for (const [i, outfile] of made.entries()) await executable(source, outfile, targets[i]);
-  if (targets.length === 0) {
-    made.push("dist/entrypoint", "dist/entrypoint.mjs");
-    await executable(source, "dist/entrypoint");
-    await module("dist/entrypoint.mjs");
+  for (const target of targets) {
+    const outfile = target.replace("bun-", "dist/entrypoint-");
+    await executable("entrypoint.ts", outfile, target);
+    tell(outfile);
   }
-  for (const outfile of made)
-    console.log(`${outfile}: ${(Bun.file(outfile).size / 1e6).toFixed(2)} MB`);
+  if (targets.length) return;
+  await executable("entrypoint.ts", "dist/entrypoint");
+  tell("dist/entrypoint");
+  await module("dist/entrypoint.mjs");
+  tell("dist/entrypoint.mjs");
 }
 
 if (import.meta.main) await main(process.argv.slice(2) as Bun.Build.CompileTarget[]);

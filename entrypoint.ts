@@ -245,7 +245,10 @@ const EXPANSION = String.raw`\$\((?:[^()]|\([^()]*\))*\)|\$\{[^}]*\}|\$(?![({])|
 const QUOTED = String.raw`\\.|'[^']*'|"(?:${EXPANSION}|[^"\\$\x60]|\\.)*"`;
 const PART = String.raw`(?:${EXPANSION}|${QUOTED}|[^\s;&|()<>'"\\$\x60])`;
 const SIMPLE = String.raw`(?:${PART}|\s|[<>]&?)+`;
+const ALONE = new RegExp(`^${SIMPLE}$`);
+const COMMANDS = new RegExp(SIMPLE, "g");
 const ASSIGNMENT = String.raw`([A-Za-z_]\w*)=(${PART}*)\s+`;
+const ASSIGNMENTS = new RegExp(ASSIGNMENT, "g");
 const ENV = String.raw`(?:\S*/)?env\s+(?:-u\s*\w+\s+|-i?\s+)*(?:${ASSIGNMENT})*`;
 const OPENING = new RegExp(`^((?:${ASSIGNMENT})*)(?:exec\\s+)?((?:${ENV})?)`);
 // No programs: the reserved words of sh, and built-ins that act on the shell or differ from a
@@ -265,22 +268,22 @@ const DRAINS_AT = new Map<string, NodeJS.Signals>([
 ]);
 
 // What dash and BusyBox would drop: the variables that they could not name, as spring.datasource.url.
-const CARRIED = Object.entries(env)
+const UNNAMEABLE = Object.entries(env)
   .filter(([name]) => !/^[A-Za-z_]\w*$/.test(name))
-  .map(([name, value], i) => `${i ? "" : "env "}${quoted(`${name}=${value}`)} `)
-  .join("");
+  .map(([name, value]) => quoted(`${name}=${value}`));
+const CARRIED = UNNAMEABLE.length ? `env ${UNNAMEABLE.join(" ")} ` : "";
 
 function readRow(where: string, name: string, command: string): Row {
   const [opening = "", assignments = "", , , viaEnv = ""] = OPENING.exec(command) ?? [];
   const rest = command.slice(opening.length);
   const assigned = new Map<string, string>();
-  for (const [, variable = "", value = ""] of opening.matchAll(new RegExp(ASSIGNMENT, "g")))
+  for (const [, variable = "", value = ""] of opening.matchAll(ASSIGNMENTS))
     assigned.set(variable, value.replace(/^(["'])(.*)\1$/, "$2"));
   const first = programOf(command);
   // As bash does by itself. Without `exec` dash stays the leader of the group, and the stop
   // signal reaches it instead of the server.
-  const alone = first && new RegExp(`^${SIMPLE}$`).test(rest);
-  const server = command.match(new RegExp(SIMPLE, "g"))?.findLast((part) => part.trim()) ?? "";
+  const alone = first && ALONE.test(rest);
+  const server = command.match(COMMANDS)?.findLast((part) => part.trim()) ?? "";
   return {
     name,
     command,
@@ -448,7 +451,9 @@ function hintForShell(code: number, program: string | undefined): string {
 function beginning(path: string): string {
   const bytes = Buffer.alloc(256);
   try {
-    fs.readSync(fs.openSync(path, "r"), bytes, 0, bytes.length, 0);
+    const fd = fs.openSync(path, "r");
+    fs.readSync(fd, bytes, 0, bytes.length, 0);
+    fs.closeSync(fd);
   } catch {} // it may be executed and not read
   return bytes.toString();
 }
@@ -548,7 +553,7 @@ async function listened(child: Child, limit: number): Promise<boolean> {
     }
     await sleep(Math.min(Math.max(waited / 100, 2), 250, Math.max(left(), 1)));
   }
-  return child.ended || limit === 0;
+  return child.ended;
 }
 
 /** The address of this host at which something accepts a connection on the port. */
@@ -578,10 +583,9 @@ async function accepts(hostname: string, port: number): Promise<boolean> {
   });
 }
 
-async function portTaken(row: Row): Promise<End | undefined> {
-  const { name, port, release } = row;
-  const sharing = children.filter((child) => !child.row.release && child.row.port === port);
-  if (release || sharing.length || !(await listens(port))) return undefined;
+async function portTaken({ name, port, release }: Row): Promise<End | undefined> {
+  const shared = children.some((child) => !child.row.release && child.row.port === port);
+  if (release || shared || !(await listens(port))) return undefined;
   const why = `${name}: another program listens on port ${port} already`;
   return { why: `${why}: end it or choose another port`, code: 2 };
 }
@@ -788,7 +792,7 @@ type Sink = {
   colours: ReturnType<typeof pc.createColors>;
   waiting: Buffer[]; // for the next batch
   bytes: number; // of these
-  begun: Promise<void>; // settles when they are written
+  begun: Promise<void>; // settles when that batch begins
   written: Promise<void>; // settles when the reader has taken all
   midLine: boolean; // what came last was a line without its newline
   closed: boolean;

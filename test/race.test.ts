@@ -80,10 +80,13 @@ section("the race", (it) => {
 
   it("tells it of a real nginx, which leaves its group", async (box) => {
     box.mayEscape = /nginx/;
-    for (const log of ["stderr", `${box.dir}/errors`]) {
+    for (const [log, access] of [
+      ["stderr", "/dev/stdout"],
+      [`${box.dir}/errors`, "off"],
+    ] as const) {
       const conf = box.write(
         "nginx.conf",
-        `pid ${box.dir}/pid-${path.basename(log)}; error_log ${log}; events {} http { access_log off; }`,
+        `pid ${box.dir}/pid-${path.basename(log)}; error_log ${log}; events {} http { access_log ${access}; }`,
       );
       const run = box.procfile([`web: nginx -c ${conf} -e ${log}`]);
       expect((await run.exit()).code).toBe(0);
