@@ -1,14 +1,28 @@
-# build: the binary, by the Bun that package-lock.json pins. It runs on this machine's platform and
-# compiles for the one that is asked for: docker build --platform linux/arm64
-FROM --platform=${BUILDPLATFORM:-linux} node:24-slim AS build
+# source: all that the binary is made from, and the Bun that package-lock.json pins. It runs on this
+# machine's platform and compiles for the one that is asked for: docker build --platform linux/arm64
+FROM --platform=${BUILDPLATFORM:-linux} node:24-slim AS source
 WORKDIR /src
 COPY package.json package-lock.json ./
 RUN npm ci
 COPY build.ts entrypoint.ts ./
 ARG TARGETARCH
 RUN arch=${TARGETARCH:-$(dpkg --print-architecture)} && \
-    npx bun build.ts "bun-linux-$(echo "$arch" | sed s/amd64/x64/)" && \
-    mv dist/entrypoint-* dist/entrypoint
+    echo "bun-linux-$(echo "$arch" | sed s/amd64/x64/)" >target
+
+FROM source AS build
+RUN npx bun build.ts "$(cat target)" && mv dist/entrypoint-* dist/entrypoint
+
+FROM source AS build-musl
+RUN npx bun build.ts "$(cat target)-musl" && mv dist/entrypoint-* dist/entrypoint
+
+# binary, binary-musl: the binary and nothing else, to copy into an image of one's own:
+#   docker build --target binary -t entrypoint:binary .
+#   COPY --from=entrypoint:binary /usr/local/bin/entrypoint /usr/local/bin/
+# For Debian, Ubuntu and the like the first, for Alpine the second.
+FROM scratch AS binary
+COPY --from=build /src/dist/entrypoint /usr/local/bin/
+FROM scratch AS binary-musl
+COPY --from=build-musl /src/dist/entrypoint /usr/local/bin/
 
 # entrypoint: the image to build on. FROM it, and give a program as CMD.
 FROM debian:trixie-slim AS entrypoint
@@ -29,7 +43,6 @@ WORKDIR /app
 COPY --from=build /src/dist/entrypoint /usr/local/bin/
 LABEL org.opencontainers.image.title="entrypoint" \
       org.opencontainers.image.description="tini, nginx and entrypoint, which starts an app behind nginx" \
-      org.opencontainers.image.version="1.0.0" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.base.name="docker.io/library/debian:trixie-slim"
 USER 10001:10001

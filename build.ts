@@ -1,6 +1,8 @@
 // Compiles entrypoint.ts.
 //   bun build.ts             dist/entrypoint, for this machine, and dist/entrypoint.mjs
 //   bun build.ts TARGET...   dist/entrypoint-linux-arm64 and the like: bun-linux-arm64, bun-linux-x64-musl
+import fs from "node:fs";
+
 const zx: Bun.BunPlugin = {
   name: "zx",
   setup({ onResolve, onLoad }) {
@@ -18,6 +20,24 @@ const zx: Bun.BunPlugin = {
     }));
   },
 };
+
+// An image with a Bun app sets these for the app. Bun asks the environment for each by a name that
+// stands once in the executable: with another first byte in it, it finds none.
+const others = ["BUN_OPTIONS", "BUN_INSPECT", "BUN_INSPECT_PRELOAD", "BUN_INSPECT_CONNECT_TO"];
+
+function leaveToOthers(outfile: string): void {
+  const bytes = fs.readFileSync(outfile);
+  for (const name of others) {
+    const pattern = `\0${name}\0`;
+    const at = bytes.indexOf(pattern);
+    if (at < 0 || bytes.includes(pattern, at + 1)) {
+      fs.rmSync(outfile);
+      throw new Error(`${outfile}: ${name} is not there once. Look where Bun reads it now.`);
+    }
+    bytes[at + 1] = 1;
+  }
+  fs.writeFileSync(outfile, bytes);
+}
 
 export async function executable(
   source: string,
@@ -41,6 +61,7 @@ export async function executable(
       autoloadTsconfig: false,
     },
   });
+  leaveToOthers(outfile);
 }
 
 /** The program and its two dependencies in one file, for an image that has Node, Deno or Bun. */
