@@ -2,10 +2,10 @@
 // entrypoint: the program that a container starts when it has to run more than one.
 // A table of processes in, an exit code out. It supervises nothing and restarts nothing.
 // SPDX-License-Identifier: Apache-2.0
-import type { StdioOptions } from "node:child_process";
+import type { SpawnOptions, StdioOptions, spawn as spawnOfNode } from "node:child_process";
 import fs from "node:fs";
 import { availableParallelism, networkInterfaces, constants as os, tmpdir } from "node:os";
-import { basename, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import { isatty } from "node:tty";
 import { $, which } from "zx/core";
@@ -17,14 +17,13 @@ async function main(argv: string[]): Promise<number> {
 
   let end = prepare();
   for (const row of table) {
-    end ??= await Promise.race([firstEnd(), portTaken(row)]);
+    end ??= await Promise.race([firstEnd(), placeTaken(row)]);
     end ??= await Promise.race([start(row), firstEnd()]); // PORT=8081 ./server & nginx &
   }
   if (!end) sayWhenReady();
   end ??= await firstEnd(); //                               wait -n
   over = true;
-  graceEnds = Math.min(graceEnds, performance.now() + settings.grace * 1000);
-  return end.stop ? drain(end.why) : failFast(end);
+  return stop(end);
 }
 
 /** A row of the table: one line of a Procfile. */
@@ -33,22 +32,26 @@ type Row = {
   command: string;
   shell: string; // the command as `sh -c` gets it
   program: string | undefined; // where it can be told
-  port: number; // the public one, unless its line has another
-  stopSignal: NodeJS.Signals;
+  place: Place; // the public port, unless its line has another
+  stopSignal: number | undefined; // where its line has one
   release: boolean; // runs to completion before the others start
 };
 
-/** A process that was started. It leads a process group, whose number is its pid. */
+/** Where a process listens: a port, or the path of a UNIX socket. */
+type Place = number | string;
+
+/** A process that was started. It leads a session and a process group, whose number is its pid. */
 type Child = {
   row: Row;
   pid: number;
   startedAt: number; // milliseconds, as performance.now() has them
   exit: Promise<End>;
   ended: boolean;
-  asked?: NodeJS.Signals; // the stop signal that it was sent
+  sent: Set<number>; // the stop signals that it, or a process below it, was sent
   logs: Promise<unknown>; // settles when both its pipes have been copied to their ends
   upAfter?: number; // milliseconds from its start until it listened
-  gone: boolean; // its group was seen empty: the number may be another's by now
+  tree: Process[]; // its session and who descends from that, when they were last looked at
+  gone: boolean; // nothing is left of it: its number may be another's by now
 };
 
 /** What ends the container: the first exit, a stop that was asked for, or a failed start. */
@@ -65,24 +68,26 @@ let graceEnds = Number.POSITIVE_INFINITY; // milliseconds, as performance.now() 
 
 // ---- options: the environment and the command line; what is wrong with them is told all at once
 
-const VERSION = "1.0.0";
+const VERSION = "2.0.0"; // package.json has npm's copy, which a test holds to it
 const HELP = `usage: entrypoint [-f FILE] [--check]            the processes of a Procfile (default ./Procfile)
        entrypoint [--check] [--] COMMAND [ARG...]  COMMAND as the app, behind nginx
-       entrypoint --help | --version
+       entrypoint --help | --version               also -h, -V
 
-Starts processes in order, each once the one before it listens on its port, waits for the
-first to end, ends the others and exits with its code. SIGTERM drains them bottom-up.
+Starts processes in order, each once the one before it listens at its place, waits for the
+first to end, ends the others and exits with its code. SIGTERM drains them: those that serve
+others are asked last, each server with the signal that lets it finish its requests.
 
-  -f FILE   lines of \`name: command\`; PORT=8081 before a command is the port it is waited for
-            on, STOPSIGNAL=SIGQUIT what stops it; \`release:\` runs to its end before the others
+  -f FILE   lines of \`name: command\`; PORT=8081 before a command is where it listens and is
+            waited for, a port or the path of a UNIX socket; STOPSIGNAL=SIGQUIT is what asks it
+            to stop; \`release:\` runs to its end before the others
   --check   validate everything, print the plan, start nothing
 
   PORT=8080              public port
-  APP_PORT=8081          port of the app behind nginx
+  APP_PORT=8081          port, or path of the UNIX socket, of the app behind nginx
   ENTRYPOINT_GRACE=9     seconds from a stop signal to SIGKILL
   ENTRYPOINT_READY=240   seconds a process may take to listen; 0: wait for none
-  ENTRYPOINT_LOG=text    text or json (on Cloud Run json)
-  ENTRYPOINT_NGINX=FILE  nginx configuration template in place of the one built in
+  ENTRYPOINT_LOG=text    text, json (the default on Cloud Run), or raw: as each process writes it
+  ENTRYPOINT_NGINX=FILE  nginx configuration template: whole, a server block, or locations
   ENTRYPOINT_STATIC=DIR  directory served at /static/ (default ./static)
 
 exit code: that of the first to end, or 128+n if signal n killed it; 0 a clean stop;
@@ -91,11 +96,14 @@ exit code: that of the first to end, or 128+n if signal n killed it; 0 a clean s
 
 const env = process.env;
 const problems: string[] = [];
+const PLACEHOLDER = /\$\{([A-Z_][A-Z_0-9]*)\}/g; // in a template; ${host} is nginx's own
+const SECONDS = "a number of seconds, 0 to 86400";
+const PLACE = "a port, 1 to 65535, or the path of a UNIX socket, /…, of at most 107 bytes";
 const settings = {
-  port: number("PORT", 8080, isPort, "a port, 1 to 65535"),
-  appPort: number("APP_PORT", 8081, isPort, "a port, 1 to 65535"),
-  grace: number("ENTRYPOINT_GRACE", 9, isSeconds, "a number of seconds, 0 to 86400"),
-  ready: number("ENTRYPOINT_READY", 240, isSeconds, "a number of seconds, 0 to 86400"),
+  port: Number(setting("PORT", "8080", isPort, "a port, 1 to 65535")),
+  appPort: placeOf(setting("APP_PORT", "8081", isPlace, PLACE)),
+  grace: Number(setting("ENTRYPOINT_GRACE", "9", isSeconds, SECONDS)),
+  ready: Number(setting("ENTRYPOINT_READY", "240", isSeconds, SECONDS)),
   log: env.ENTRYPOINT_LOG || (env.K_SERVICE || env.CLOUD_RUN_JOB ? "json" : "text"),
   template: env.ENTRYPOINT_NGINX ? read("ENTRYPOINT_NGINX=", env.ENTRYPOINT_NGINX) : undefined,
   static: resolve(env.ENTRYPOINT_STATIC || "static"),
@@ -103,10 +111,10 @@ const settings = {
 
 // A variable that is set to nothing counts as unset, as in ${PORT:-8080}. And a Kubernetes service
 // with the name "app" puts APP_PORT=tcp://10.0.0.1:80 into every pod.
-function number(name: string, byDefault: number, valid: (text: string) => boolean, what: string) {
+function setting(name: string, byDefault: string, valid: (text: string) => boolean, what: string) {
   const byKubernetes = name === "APP_PORT" && env[name]?.startsWith("tcp:");
-  const text = (!byKubernetes && env[name]) || `${byDefault}`;
-  if (valid(text)) return Number(text);
+  const text = (!byKubernetes && env[name]) || byDefault;
+  if (valid(text)) return text;
   problems.push(`${name}=${text}: must be ${what}`);
   return byDefault;
 }
@@ -115,13 +123,21 @@ function isPort(text: string): boolean {
   return /^\d{1,5}$/.test(text) && Number(text) >= 1 && Number(text) <= 65535;
 }
 
+function isPlace(text: string): boolean {
+  return isPort(text) || (text.startsWith("/") && Buffer.byteLength(text) <= 107); // unix(7)
+}
+
+function placeOf(text: string): Place {
+  return text.startsWith("/") ? text : Number(text);
+}
+
 function isSeconds(text: string): boolean {
   return /^\d+(\.\d+)?$/.test(text) && Number(text) <= 86400;
 }
 
 function read(what: string, path: string): string {
   try {
-    return fs.readFileSync(path, "utf8");
+    return fs.readFileSync(path, "utf8").replace(/^\ufeff/, "");
   } catch (error) {
     problems.push(`${what}${path}: must be a readable file (${codeOf(error)})`);
     return "";
@@ -140,8 +156,8 @@ function readCommandLine(argv: string[]): number | undefined {
   while (words[0]?.startsWith("-")) {
     const option = words.shift();
     if (option === "--") break;
-    else if (option === "--help") return print(HELP);
-    else if (option === "--version") return print(`entrypoint ${VERSION}\n`);
+    else if (option === "--help" || option === "-h") return print(HELP);
+    else if (option === "--version" || option === "-V") return print(`entrypoint ${VERSION}\n`);
     else if (option === "--check") check = true;
     else if (option !== "-f") problems.push(`${option}: no such option; see entrypoint --help`);
     else if (words[0]) path = words.shift();
@@ -152,12 +168,9 @@ function readCommandLine(argv: string[]): number | undefined {
   else if (path || fs.existsSync("Procfile")) table.push(...readProcfile(path ?? "Procfile"));
   else if (!problems.length) problems.push("no COMMAND and no Procfile; see entrypoint --help");
   checkSettings();
-  if (check) problems.push(...table.flatMap(notFound));
+  if (check) for (const row of table) lookFor(row);
   for (const problem of problems) say(problem, "ERROR");
   if (problems.length) return 2;
-  const tooEarly = `would serve the public port, ${settings.port}, before those below are ready`;
-  for (const { name } of table.filter(isTooEarly))
-    say(`${name}: ${tooEarly}: put it last`, "WARNING");
   return check ? print(plan()) : undefined;
 }
 
@@ -165,37 +178,50 @@ function checkSettings(): void {
   const { port, appPort, log, template = "" } = settings;
   if (port === appPort)
     problems.push(`PORT=${port}: must differ from APP_PORT=${appPort}: set that to another port`);
-  if (log !== "text" && log !== "json")
-    problems.push(`ENTRYPOINT_LOG=${log}: must be text or json`);
+  if (!["text", "json", "raw"].includes(log))
+    problems.push(`ENTRYPOINT_LOG=${log}: must be text, json or raw`);
   if (env.ENTRYPOINT_STATIC && !isDirectory(settings.static))
     problems.push(`ENTRYPOINT_STATIC=${env.ENTRYPOINT_STATIC}: must be a directory`);
-  for (const [variable, name = ""] of template.matchAll(/\$\{([A-Z_][A-Z_0-9]*)\}/g))
+  for (const [variable, name = ""] of template.matchAll(PLACEHOLDER))
     if (!(name in { ...env, PORT: 1, APP_PORT: 1, ENTRYPOINT_STATIC: 1, NGINX_CONF: 1 }))
       problems.push(`ENTRYPOINT_NGINX=${env.ENTRYPOINT_NGINX}: ${variable} is not set`);
+  for (const name of Object.keys(env))
+    if (name.startsWith("ENTRYPOINT_") && !HELP.includes(`  ${name}=`))
+      say(`${name}: there is no such variable; see entrypoint --help`, "WARNING");
 }
 
 function isDirectory(path: string): boolean {
   return fs.existsSync(`${path}/.`);
 }
 
-function notFound({ name, program }: Row): string[] {
-  const found = !program || !env.PATH || which.sync(program, { nothrow: true });
-  return found ? [] : [`${name}: ${program}: not found or not executable`];
+/** A program that is not there may still be made by a release job. */
+function lookFor({ name, command, program, release }: Row): void {
+  if (/\$\{?NGINX_CONF\b/.test(command) && !table.some((row) => row.place === settings.appPort))
+    say(`${name}: starts before the app, for no line has PORT=$APP_PORT: write that`, "WARNING");
+  if (!program || !env.PATH || which.sync(program, { nothrow: true })) return;
+  const missing = `${name}: ${program}: not found or not executable`;
+  if (release || !table.some((row) => row.release)) problems.push(missing);
+  else say(`${missing} yet: release must make it`, "WARNING");
 }
 
 function plan(): string {
   const rows = table.map((row) => [
     row.name,
-    `${row.port}`,
+    `${row.place}`,
     row.release ? "to its end" : isWaitedFor(row) ? "until it listens" : "no",
-    row.stopSignal,
-    row.command.replaceAll("\n", "\\n") + (isTooEarly(row) ? "   # put it last" : ""),
+    row.stopSignal ? nameOf(row.stopSignal) : "by program",
+    row.command.replaceAll("\n", "\\n"),
   ]);
   rows.unshift(["NAME", "PORT", "WAITED FOR", "STOP SIGNAL", "COMMAND"]);
   const width = (column: number) => Math.max(...rows.map((row) => row[column]?.length ?? 0));
   const widths = [width(0), width(1), width(2), width(3)];
   const line = (row: string[]) => row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join("  ");
   return rows.map((row) => `${line(row)}\n`).join("");
+}
+
+/** Real-time signals have no name. */
+function nameOf(signal: number): string {
+  return Object.entries(os.signals).find(([, number]) => number === signal)?.[0] ?? `${signal}`;
 }
 
 // ---- the table: a Procfile's lines, or the two lines that a COMMAND stands for
@@ -208,7 +234,7 @@ function commandTable(words: string[]): Row[] {
   // `exec` here whatever the first word is: a COMMAND is a program, never a word of the shell's.
   const shell = `PORT=$APP_PORT exec ${CARRIED}${command}`;
   return [
-    { ...app, shell, port: settings.appPort, program: words[0] || "''" },
+    { ...app, shell, place: settings.appPort, program: words[0] || "''" },
     // -e: without it nginx, started by any user but root, complains of its compiled-in log file.
     readRow("", "nginx", "nginx -c $NGINX_CONF -e stderr"),
   ];
@@ -220,9 +246,7 @@ function quoted(word: string): string {
 
 function readProcfile(path: string): Row[] {
   const rows: Row[] = [];
-  const lines = read("", path)
-    .replace(/^\ufeff/, "")
-    .split(/\r?\n/);
+  const lines = read("", path).split(/\r?\n/);
   for (const [i, line] of lines.entries()) {
     if (!line.trim() || line.startsWith("#")) continue;
     const where = `${path}:${i + 1}: `;
@@ -240,17 +264,15 @@ function readProcfile(path: string): Row[] {
   return rows.sort((a, b) => Number(b.release) - Number(a.release));
 }
 
-// A part of a word of sh; a command of such words and redirections; what may open it.
-const EXPANSION = String.raw`\$\((?:[^()]|\([^()]*\))*\)|\$\{[^}]*\}|\$(?![({])|\x60[^\x60]*\x60`;
-const QUOTED = String.raw`\\.|'[^']*'|"(?:${EXPANSION}|[^"\\$\x60]|\\.)*"`;
-const PART = String.raw`(?:${EXPANSION}|${QUOTED}|[^\s;&|()<>'"\\$\x60])`;
-const SIMPLE = String.raw`(?:${PART}|\s|[<>]&?)+`;
-const ALONE = new RegExp(`^${SIMPLE}$`);
-const COMMANDS = new RegExp(SIMPLE, "g");
-const ASSIGNMENT = String.raw`([A-Za-z_]\w*)=(${PART}*)\s+`;
+// What is read of a line: the assignments that open it, and whether it is one plain command.
+const VALUE =
+  /(?:'[^']*'|"(?:\$\([^)]*\)|[^"\\]|\\.)*"|`[^`]*`|\$\((?:[^()]|\([^()]*\))*\)|\$\{[^}]*\}|\\.|[^\s;&|()<>'"`\\])*/;
+const ASSIGNMENT = String.raw`([A-Za-z_]\w*)=(${VALUE.source})\s+`;
 const ASSIGNMENTS = new RegExp(ASSIGNMENT, "g");
-const ENV = String.raw`(?:\S*/)?env\s+(?:-u\s*\w+\s+|-i?\s+)*(?:${ASSIGNMENT})*`;
-const OPENING = new RegExp(`^((?:${ASSIGNMENT})*)(?:exec\\s+)?((?:${ENV})?)`);
+const OPENING = new RegExp(
+  `^((?:${ASSIGNMENT})*)(?:(?:exec|(?:\\S*/)?env|-i?|-u\\s*\\w+)\\s+|${ASSIGNMENT})*`,
+);
+const PLAIN = /^(?:[\w\s./:@%+,=^-]|\$[A-Za-z_]|'[^']*'|"[^"$`\\]*")+$/;
 // No programs: the reserved words of sh, and built-ins that act on the shell or differ from a
 // program of the same name.
 const BUILT_IN = new Set(
@@ -259,14 +281,6 @@ const BUILT_IN = new Set(
   true type ulimit umask unalias unset until wait while`.split(/\s+/),
 );
 
-// Programs that drop the requests under way at SIGTERM.
-const DRAINS_AT = new Map<string, NodeJS.Signals>([
-  ["nginx", "SIGQUIT"],
-  ["haproxy", "SIGUSR1"],
-  ["apache2", "SIGWINCH"],
-  ["lighttpd", "SIGINT"],
-]);
-
 // What dash and BusyBox would drop: the variables that they could not name, as spring.datasource.url.
 const UNNAMEABLE = Object.entries(env)
   .filter(([name]) => !/^[A-Za-z_]\w*$/.test(name))
@@ -274,73 +288,56 @@ const UNNAMEABLE = Object.entries(env)
 const CARRIED = UNNAMEABLE.length ? `env ${UNNAMEABLE.join(" ")} ` : "";
 
 function readRow(where: string, name: string, command: string): Row {
-  const [opening = "", assignments = "", , , viaEnv = ""] = OPENING.exec(command) ?? [];
-  const rest = command.slice(opening.length);
+  const [opening = "", assignments = ""] = OPENING.exec(command) ?? [];
   const assigned = new Map<string, string>();
   for (const [, variable = "", value = ""] of opening.matchAll(ASSIGNMENTS))
     assigned.set(variable, value.replace(/^(["'])(.*)\1$/, "$2"));
-  const first = programOf(command);
-  // As bash does by itself. Without `exec` dash stays the leader of the group, and the stop
-  // signal reaches it instead of the server.
-  const alone = first && ALONE.test(rest);
-  const server = command.match(COMMANDS)?.findLast((part) => part.trim()) ?? "";
+  const word = /^(["']?)([\w./@%+][\w./@%+-]*)\1(?!\S)/.exec(command.slice(opening.length))?.[2];
+  const program = word && !BUILT_IN.has(word) ? word : undefined;
+  const server = command.slice(assignments.length).replace(/^exec\s+/, "");
   return {
     name,
     command,
-    shell: alone ? `${assignments}exec ${CARRIED}${viaEnv}${rest}` : command,
-    program: assigned.has("PATH") ? undefined : first,
-    port: readPort(where, name, assigned.get("PORT")),
-    stopSignal:
-      readSignal(where, name, assigned.get("STOPSIGNAL")) ??
-      DRAINS_AT.get(basename(programOf(server) ?? "")) ??
-      "SIGTERM",
+    // As bash does by itself. In another sh the shell would stay, in front of the server.
+    shell: program && PLAIN.test(command) ? `${assignments}exec ${CARRIED}${server}` : command,
+    program: assigned.has("PATH") ? undefined : program,
+    place: readPlace(where, name, assigned.get("PORT")),
+    stopSignal: readSignal(where, name, assigned.get("STOPSIGNAL")),
     release: name === "release",
   };
 }
 
-/** Of a command without operators, or of the first of several. */
-function programOf(command: string): string | undefined {
-  const rest = command.trim().replace(OPENING, "");
-  const word = /^(["']?)([\w./@%+-]+)\1(?!\S)/.exec(rest)?.[2];
-  return word && !BUILT_IN.has(word) ? word : undefined;
-}
+const holders = new Map<Place, string>(); // of a place, by name
 
-const holders = new Map<number, string>(); // of a port, by name
-
-function readPort(where: string, name: string, asked?: string): number {
+function readPlace(where: string, name: string, asked?: string): Place {
   const text = asked?.replace(/^\$(APP_PORT|\{APP_PORT\})$/, `${settings.appPort}`);
   if (text === undefined) return settings.port;
-  const port = Number(text);
-  const holder = holders.get(port);
-  if (!isPort(text))
-    problems.push(`${where}${name}: PORT=${text}: must be a port, 1 to 65535, or $APP_PORT`);
-  else if (holder) problems.push(`${where}${name}: ${holder} has port ${port} already`);
-  else if (name !== "release") holders.set(port, name);
-  return port;
+  const place = placeOf(text);
+  const holder = holders.get(place);
+  if (!isPlace(text))
+    problems.push(`${where}${name}: PORT=${text}: must be ${PLACE}, or $APP_PORT`);
+  else if (holder) problems.push(`${where}${name}: ${holder} has port ${place} already`);
+  else if (name !== "release") holders.set(place, name);
+  return place;
 }
 
-function readSignal(where: string, name: string, asked?: string): NodeJS.Signals | undefined {
+function readSignal(where: string, name: string, asked?: string): number | undefined {
   if (asked === undefined) return undefined;
   const wanted = asked.toUpperCase();
-  const signals = Object.keys(os.signals) as NodeJS.Signals[];
-  const signal = signals.find((s) => [s, s.slice(3), `${os.signals[s]}`].includes(wanted));
-  if (!signal)
-    problems.push(`${where}${name}: STOPSIGNAL=${asked}: must be a signal, such as SIGINT`);
-  return signal;
+  const known = Object.entries(os.signals).find(([s]) => s === wanted || s.slice(3) === wanted);
+  const number = known?.[1] ?? (/^\d+$/.test(asked) ? Number(asked) : 0);
+  if (number < 1 || number > 64)
+    problems.push(`${where}${name}: STOPSIGNAL=${asked}: must be a signal: SIGINT, or 1 to 64`);
+  return number;
 }
 
 /** Whether the next one starts only when it listens: one on the public port is nobody's backend. */
 function isWaitedFor(row: Row): boolean {
-  return hasOwnPort(row) && row !== table.at(-1) && settings.ready > 0;
+  return hasOwnPlace(row) && row !== table.at(-1) && settings.ready > 0;
 }
 
-function hasOwnPort({ port, release }: Row): boolean {
-  return port !== settings.port && !release;
-}
-
-function isTooEarly(row: Row): boolean {
-  const below = table.slice(table.indexOf(row) + 1);
-  return !hasOwnPort(row) && !row.release && below.some(hasOwnPort);
+function hasOwnPlace({ place, release }: Row): boolean {
+  return place !== settings.port && !release;
 }
 
 // ---- start: in the order of the table, each in a process group of its own, its output on pipes
@@ -348,24 +345,31 @@ function isTooEarly(row: Row): boolean {
 let directory = ""; // of this run, private
 let childEnv: NodeJS.ProcessEnv = {};
 
-const OTHERS = ["SIGHUP", "SIGUSR1", "SIGUSR2"] as const; // than those that mean stop
+const STOP = ["SIGTERM", "SIGINT", "SIGQUIT"] as const;
+const OTHERS = ["SIGHUP", "SIGUSR1", "SIGUSR2"] as const; // are for the last process
+// These would end us without a word. Faults (SIGSEGV and the like) are left to the runtime.
+const FATAL = `SIGALRM SIGVTALRM SIGPROF SIGXCPU SIGXFSZ SIGIO SIGSYS SIGABRT`.split(" ");
 
 /** What all of them share: signal handlers, a directory, an environment. */
 function prepare(): End | undefined {
-  for (const signal of ["SIGTERM", "SIGINT", "SIGQUIT"] as const)
-    process.on(signal, () => askToStop(signal));
-  const onTerminal = [0, 1, 2].some(isatty); // no longer once that has hung up
+  const self = contents("/proc/self/stat").replace(/^.*\) /s, "");
+  const onTerminal = self ? self.split(" ")[4] !== "0" : [0, 1, 2].some(isatty); // tty_nr, proc(5)
+  for (const signal of STOP) process.on(signal, () => askToStop(signal, 0));
+  for (const signal of FATAL as NodeJS.Signals[])
+    process.on(signal, () => askToStop(signal, 128 + os.signals[signal]));
+  // The STOPSIGNAL of the images of Apache and PHP. On a terminal it means another size.
+  process.on("SIGWINCH", () => onTerminal || askToStop("SIGWINCH", 0));
   const nohup = /^SigIgn:.*[13579bdf]$/m.test(contents("/proc/self/status"));
   for (const signal of nohup ? OTHERS.slice(1) : OTHERS)
     process.on(signal, () => {
-      if (signal === "SIGHUP" && onTerminal) askToStop(signal);
-      else if (children.length === table.length) signalLeader(children.at(-1), signal);
+      if (signal === "SIGHUP" && onTerminal) askToStop(signal, 0);
+      else if (children.length === table.length && !over) passOn(signal);
     });
   // As dumb-init does: a signal that our parent had blocked would never reach us nor the children.
   const SIG_SETMASK = 2;
   libc?.sigprocmask(SIG_SETMASK, new Uint8Array(128), null);
   process.on("exit", () => {
-    for (const child of children) signalGroup(child, "SIGKILL");
+    for (const child of children) if (!child.gone) send(-child.pid, SIGKILL);
     // Not while a reader stalls: what Bun still has for it would block the exit.
     if (!batches) for (const [i, value] of flags.entries()) libc?.fcntl(i + 1, F_SETFL, value);
     fs.closeSync(0); // a descriptor for rmSync, where none is left
@@ -376,7 +380,8 @@ function prepare(): End | undefined {
     const NGINX_CONF = join(directory, "nginx.conf");
     const { port, appPort } = settings;
     childEnv = { ...env, PORT: `${port}`, APP_PORT: `${appPort}`, NGINX_CONF };
-    if (stdout.colours.isColorSupported) childEnv.FORCE_COLOR ??= "1";
+    if (stdout.colours.isColorSupported && !raw) childEnv.FORCE_COLOR ??= "1";
+    if (settings.template !== undefined) writeNginxFiles(settings.template);
     fs.writeFileSync(NGINX_CONF, nginxConf("127.0.0.1"));
   } catch (error) {
     const cure = "mount a tmpfs on /tmp or let TMPDIR name a directory to write in";
@@ -405,18 +410,18 @@ async function start(row: Row): Promise<End | undefined> {
 }
 
 function launch(row: Row): Child {
-  const [out, err] = [pipe(), pipe()];
+  const output = raw ? undefined : { out: pipe(), err: pipe() };
   const startedAt = performance.now();
-  const stdio: StdioOptions = ["ignore", out.writeEnd, err.writeEnd];
-  const options = { ...plain, detached: true, nothrow: true, env: childEnv, stdio };
+  const stdio: StdioOptions = ["ignore", output?.out.writeEnd ?? 1, output?.err.writeEnd ?? 2];
+  const options = { ...plain, ...spawner, detached: true, nothrow: true, env: childEnv, stdio };
   const leader = $(options)`${row.shell}`;
-  fs.closeSync(out.writeEnd);
-  fs.closeSync(err.writeEnd);
+  if (output) for (const { writeEnd } of [output.out, output.err]) fs.closeSync(writeEnd);
   const exit: Promise<End> = leader.then(({ exitCode, signal, cause }) => {
     const after = performance.now() - startedAt;
     const unstarted = cause && (codeOf(cause) === "ENOENT" ? 127 : 126);
-    const code = unstarted ?? exitCode ?? 128 + (signal ? os.signals[signal] : 0);
-    const early = isWaitedFor(row) && !child.upAfter ? `, before it listened on ${row.port}` : "";
+    const killedBy = Number(os.signals[signal as NodeJS.Signals] ?? signal ?? 0);
+    const code = unstarted ?? exitCode ?? 128 + killedBy;
+    const early = isWaitedFor(row) && !child.upAfter ? `, before it listened on ${row.place}` : "";
     const why = unstarted
       ? notStarted("sh", codeOf(cause))
       : `${howEnded(row, code, signal, after)} after ${time(after)}${early}`;
@@ -425,16 +430,30 @@ function launch(row: Row): Child {
     ends.push(end);
     return end;
   });
-  const logs = Promise.all([copy(out.source, stdout, row), copy(err.source, stderr, row)]);
+  const logs = Promise.all(
+    output ? [copy(output.out.source, stdout, row), copy(output.err.source, stderr, row)] : [],
+  );
   const pid = leader.pid ?? 0;
-  const child: Child = { row, pid, startedAt, exit, logs, ended: false, gone: false };
+  const state = { ended: false, gone: false, tree: [], sent: new Set<number>() };
+  const child: Child = { row, pid, startedAt, exit, logs, ...state };
   children.push(child);
   oomKillsBefore ??= oomKills();
   return child;
 }
 
+/** zx's `spawn`: that of node:child_process cannot tell the death by a real-time signal. */
+function spawnByBun(command: string, _: readonly string[], { env, stdio }: SpawnOptions) {
+  const options = { env: env ?? {}, stdio: stdio as ["ignore", number, number], detached: true };
+  const child = Bun.spawn(["sh", "-c", command], options);
+  const once = (event: string, listener: (code: number | null, signal: unknown) => void) => {
+    if (event === "close") child.exited.then(() => listener(child.exitCode, child.signalCode));
+    return { once };
+  };
+  return { pid: child.pid, once };
+}
+
 function howEnded(row: Row, code: number, signal: string | null, after: number): string {
-  if (signal) return `killed by ${signal}`;
+  if (signal) return `killed by ${Number(signal) ? `signal ${signal}` : signal}`;
   const hint = after < 1000 ? hintForShell(code, row.program) : ""; // later the code is its own
   return `exit code ${code}${hint}`;
 }
@@ -474,6 +493,8 @@ type Pipe = { source: AsyncIterable<Uint8Array>; writeEnd: number };
 const onBun = typeof Bun !== "undefined";
 const net = onBun ? undefined : await import("node:net");
 
+const spawner = onBun ? { spawn: spawnByBun as unknown as typeof spawnOfNode } : {};
+
 // A pipe, because child_process's own "pipe" is a socket, and nginx cannot open /dev/stdout on one.
 const libc = onBun ? await openLibc() : undefined;
 
@@ -486,11 +507,19 @@ async function openLibc() {
       sigprocmask: { args: ["i32", "ptr", "ptr"], returns: "i32" },
     }).symbols;
   } catch {
-    return undefined; // not glibc
+    return undefined; // macOS
   }
 }
 
 function pipe(): Pipe {
+  const made = makePipe();
+  try {
+    fs.fchmodSync(made.writeEnd, 0o622); // who runs as another user opens /dev/stdout as well
+  } catch {} // gVisor allows it to nobody
+  return made;
+}
+
+function makePipe(): Pipe {
   const O_CLOEXEC = 0o2000000;
   const fds = new Int32Array(2);
   if (libc) {
@@ -513,23 +542,36 @@ function pipe(): Pipe {
   return { source: fs.createReadStream("", { fd: blocking }), writeEnd };
 }
 
-// ---- readiness: a process with a port of its own is up when something accepts a connection on it
+// ---- readiness: a process with a place of its own is up when something accepts a connection there
 
 /** Undefined once the next process may start. */
 async function isUp(child: Child): Promise<End | undefined> {
   if (child.row.release) {
     const end = await child.exit;
+    look();
+    isGone(child); // now, while its number is its own
     return end.code === 0 && child.row !== table.at(-1) ? undefined : end;
   }
   if (!isWaitedFor(child.row) || (await listened(child, settings.ready))) return undefined;
-  const { name, port } = child.row;
-  const why = `${name}: did not listen on port ${port} within ${time(settings.ready * 1000)}`;
-  return { why: why + (await hintForPort()), code: 1 };
+  const { name, place } = child.row;
+  const why = `${name}: did not listen on ${placeName(place)} within ${time(settings.ready * 1000)}`;
+  return { why: why + (await hintForPlace(child)), code: 1 };
 }
 
-async function hintForPort(): Promise<string> {
-  const instead = (await listens(settings.port)) ? `; does it listen on ${settings.port}?` : "";
-  return `: it must listen on $PORT${instead}`;
+function placeName(place: Place): string {
+  return typeof place === "number" ? `port ${place}` : place;
+}
+
+/** What to do about it: where it listens instead, if that is one place. */
+async function hintForPlace(child: Child): Promise<string> {
+  const { place } = child.row;
+  const [instead, ...more] = placesNow(child);
+  if (instead && instead !== settings.port && !more.length) {
+    const variable = place === settings.appPort ? "set APP_PORT" : "write PORT";
+    return `: it listens on ${placeName(instead)}: ${variable}=${instead}, or let it listen on $PORT`;
+  }
+  const there = await answersAt(settings.port);
+  return `: it must listen on $PORT${there ? `; does it listen on ${settings.port}?` : ""}`;
 }
 
 /** Whether `child` listened within `limit` seconds. Asks often at first, then after every 1 %. */
@@ -537,18 +579,25 @@ async function listened(child: Child, limit: number): Promise<boolean> {
   const { row } = child;
   const since = performance.now();
   const left = () => limit * 1000 - (performance.now() - since);
-  for (let next = 10_000; left() > 0 && !child.ended; ) {
-    const address = await listens(row.port);
+  let told = !isWaitedFor(row);
+  for (let next = told ? Number.POSITIVE_INFINITY : 10_000; left() > 0 && !child.ended && !over; ) {
+    const address = await answersAt(row.place);
     if (address) {
       child.upAfter = performance.now() - child.startedAt;
-      if (address !== "127.0.0.1" && row.port === settings.appPort)
-        fs.writeFileSync(`${childEnv.NGINX_CONF}`, nginxConf(`[${address}]`));
+      if (address !== "127.0.0.1" && row.place === settings.appPort)
+        fs.writeFileSync(`${childEnv.NGINX_CONF}`, nginxConf(address));
       return true;
     }
     const waited = performance.now() - since;
+    if (!told && waited > 2000) {
+      const others = placesNow(child).map(placeName).join(" and ");
+      if (others)
+        say(`${row.name}: does not listen on ${placeName(row.place)} yet; it listens on ${others}`);
+      told = true; // and without advice: it may be a debugger's
+    }
     if (waited > next) {
-      const why = `${row.name}: does not listen on port ${row.port} after ${time(waited)}, waiting`;
-      say(why + (await hintForPort()));
+      const what = `does not listen on ${placeName(row.place)} after ${time(waited)}, waiting`;
+      say(`${row.name}: ${what}${await hintForPlace(child)}`);
       next += 30_000;
     }
     await sleep(Math.min(Math.max(waited / 100, 2), 250, Math.max(left(), 1)));
@@ -556,41 +605,66 @@ async function listened(child: Child, limit: number): Promise<boolean> {
   return child.ended;
 }
 
-/** The address of this host at which something accepts a connection on the port. */
-async function listens(port: number): Promise<string | undefined> {
-  const at = async (host: string) => ((await accepts(host, port)) ? host : undefined);
-  const [ipv4, ipv6] = [at("127.0.0.1"), at("::1")];
-  return Promise.race([ipv4.then((host) => host ?? ipv6), sleep(1000, undefined)]);
+/** The address at which something accepts a connection: of this host, or the place itself. */
+async function answersAt(place: Place): Promise<string | undefined> {
+  if (typeof place === "string") return (await accepts(place)) ? place : undefined;
+  const at = async (hostname: string) => ((await accepts(place, hostname)) ? hostname : undefined);
+  const first = async () => {
+    const [ipv4, ipv6] = [at("127.0.0.1"), at("::1")];
+    return (await ipv4) ?? (await ipv6) ?? atOwn(at);
+  };
+  // It may have begun to listen between two questions: then the first place that answers is another.
+  const all = first().then((host) => (host && host !== "127.0.0.1" ? first() : host));
+  return Promise.race([all, sleep(1000, undefined)]);
+}
+
+/** Next.js, for one, listens at $HOSTNAME alone. */
+async function atOwn(at: (hostname: string) => Promise<string | undefined>) {
+  const own = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  const outer = own.filter(({ internal, address }) => !internal && !address.startsWith("fe80"));
+  const answers = await Promise.all(outer.map(({ address }) => at(address)));
+  return answers.find((address) => address);
 }
 
 /** Whether something takes a connection, even to reset it. An ephemeral port can meet itself. */
-async function accepts(hostname: string, port: number): Promise<boolean> {
+async function accepts(place: Place, hostname = ""): Promise<boolean> {
   const wasReset = (error: unknown) => codeOf(error) === "ECONNRESET";
   if (!net) {
     const socket = { data() {}, error() {}, connectError() {} };
-    const made = await Bun.connect({ hostname, port, socket }).catch(wasReset);
+    const connected =
+      typeof place === "string"
+        ? Bun.connect({ unix: place, socket })
+        : Bun.connect({ hostname, port: place, socket });
+    const made = await connected.catch(wasReset);
     if (typeof made === "boolean") return made;
-    const itself = made.localPort === port;
+    const itself = made.localPort === place;
     made.end();
     return !itself;
   }
+  const to = typeof place === "string" ? { path: place } : { host: hostname, port: place };
   return new Promise((answer) => {
-    const socket = net.connect(port, hostname, () => {
-      answer(socket.localPort !== port);
+    const socket = net.connect(to, () => {
+      answer(socket.localPort !== place);
       socket.destroy();
     });
     socket.on("error", (error) => answer(wasReset(error)));
   });
 }
 
-async function portTaken({ name, port, release }: Row): Promise<End | undefined> {
-  const shared = children.some((child) => !child.row.release && child.row.port === port);
-  if (release || shared || !(await listens(port))) return undefined;
-  const why = `${name}: another program listens on port ${port} already`;
-  return { why: `${why}: end it or choose another port`, code: 2 };
+async function placeTaken({ name, place, release }: Row): Promise<End | undefined> {
+  const shared = children.some((child) => !child.row.release && child.row.place === place);
+  if (release || shared) return undefined;
+  if (await answersAt(place)) {
+    const why = `${name}: another program listens on ${placeName(place)} already`;
+    return { why: `${why}: end it or choose another place`, code: 2 };
+  }
+  // Left over from an earlier run: many programs do not start where a socket's file is.
+  if (typeof place === "string" && fs.lstatSync(place, { throwIfNoEntry: false })?.isSocket())
+    fs.rmSync(place);
+  return undefined;
 }
 
-/** One line when all are up. For nothing else the last one is waited for, and not for long. */
+/** One line when all are up. The last one is waited for for nothing else, and not for long. */
 async function sayWhenReady(): Promise<void> {
   const last = children.at(-1);
   if (!last || last.row.release) return;
@@ -598,12 +672,45 @@ async function sayWhenReady(): Promise<void> {
   const startedAt = performance.now();
   await listened(last, Math.min(settings.ready, 10));
   if (over) return;
-  const times = children.map(({ row, upAfter }) => upAfter && `${row.name} ${time(upAfter)}`);
-  if (settings.ready && !last.upAfter)
-    times.push(`${last.row.name} does not listen on port ${last.row.port} yet`);
   const total = time(last.upAfter ? performance.now() : startedAt);
+  const front = last.upAfter ? frontAt(last) : last;
+  if (front !== last) {
+    delete last.upAfter;
+    front.upAfter = performance.now() - front.startedAt;
+  }
+  const times = children.map(({ row, upAfter }) => upAfter && `${row.name} ${time(upAfter)}`);
+  if (settings.ready && !front.upAfter)
+    times.push(`nobody listens on ${placeName(last.row.place)} yet`);
   say(`ready in ${total}: ${times.filter(Boolean).join(", ") || "waited for none"}`);
   if (onBun) Bun.shrink(); // a megabyte that only the start needed
+  await sleep(10_000);
+  if (over) return;
+  look();
+  warnOfPlaces();
+}
+
+/** Who listens where the last one was asked: `web` may stand above a `worker`. */
+function frontAt(last: Child): Child {
+  const others = children.filter(({ row }) => row.place === last.row.place && !row.release);
+  if (others.length === 1) return last;
+  return others.find((child) => placesNow(child).includes(last.row.place)) ?? last;
+}
+
+let warned = false;
+
+/** Who listens without a word of it in its line was not waited for. */
+function warnOfPlaces(sockets = once(openSockets)): void {
+  if (warned) return;
+  warned = true;
+  for (const child of children) {
+    const { row } = child;
+    if (row === table.at(-1) || row.release || hasOwnPlace(row)) continue;
+    const places = seen(child, sockets)?.places ?? [];
+    if (!places.length || places.includes(settings.port)) continue;
+    const where = `listens on ${places.map(placeName).join(" and ")}`;
+    const cure = `write PORT=${places.join(" or PORT=")} in front of its command`;
+    say(`${row.name}: ${where}, and those below did not wait for it: ${cure}`, "WARNING");
+  }
 }
 
 // ---- the race: as `wait -n` does, the first to end decides
@@ -613,28 +720,33 @@ function firstEnd(): Promise<End> {
   return Promise.race([stopAsked.promise, ...servers.map((child) => child.exit)]);
 }
 
-/** Fail fast: SIGTERM to every group, SIGKILL a second later. Gives the exit code. */
-async function failFast(end: End): Promise<number> {
-  const inBackground = end.child && !isGone(end.child);
-  for (const child of children) signalGroup(child, "SIGTERM");
-  for (const child of children) signalGroup(child, "SIGCONT");
-  // Its last words before ours. A daemon that left the group may hold the pipes still.
-  const closed = await Promise.race([end.child?.logs.then(() => true) ?? true, sleep(50)]);
-  const why = end.why + hintFor(end, inBackground || !closed);
-  say(why, end.code === 0 ? "WARNING" : "ERROR");
-  await Promise.race([allGone(), sleep(1000), killAsked.promise]);
-  await killWhatIsLeft();
-  return end.code;
+/** Its last words come before ours. What it leaves in its group may be a `tee` that still writes. */
+async function lastWords(child: Child | undefined): Promise<void> {
+  await Promise.race([child?.logs, sleep(PATIENCE)]);
 }
 
-function hintFor({ child, code, after = 0 }: End, livesOn: boolean): string {
-  // As a daemon nginx leaves its group and may let go of its pipes.
-  const isNginx = basename(child?.row.program ?? "") === "nginx";
-  if (child && code === 0 && after < 1000 && (livesOn || isNginx))
+function hintFor({ child, code, after = 0 }: End): string {
+  if (child && code === 0 && after < 1000 && livesOn(child))
     return ": it lives on in the background; keep it in the foreground, nginx with `daemon off;`";
+  if (code === 0 && children.some(({ row, ended }) => !row.release && !ended))
+    return ", and so the container ends; it may end alone as `release:`, or with `; exec sleep infinity` behind it";
   if (code !== 137 || oomKills() <= (oomKillsBefore ?? 0)) return "";
   const limit = Number(cgroup("memory", "memory.limit_in_bytes", "memory.max")) / 2 ** 20;
   return `: out of memory, the limit is ${Math.round(limit)} MiB; raise it or use less`;
+}
+
+/** Whether it has daemonized: its group is still there or, as nginx does, it has left that. */
+function livesOn(child: Child): boolean {
+  look();
+  if (!isGone(child)) return true;
+  const name = basename(child.row.program ?? "").slice(0, 15);
+  const ours = children.flatMap(({ tree }) => tree.map(({ pid }) => pid));
+  const bootedAt = performance.now() - Number.parseFloat(contents("/proc/uptime")) * 1000;
+  const since = child.startedAt - bootedAt - 20; // a tick is 10 ms
+  const all = processes();
+  return all
+    ? all.some((p) => p.name === name && p.startedAt >= since && !ours.includes(p.pid))
+    : name === "nginx";
 }
 
 let oomKillsBefore: number | undefined;
@@ -666,112 +778,449 @@ function contents(path: string): string {
   }
 }
 
-// ---- stop: bottom-up, each group empty before the next one is asked
+// ---- stop: who serves others is asked last, all others at once; the server, not what is in front
 
-let first: { signal: NodeJS.Signals; at: number } | undefined;
+const { SIGTERM, SIGINT, SIGKILL, SIGCONT } = os.signals;
+const PATIENCE = 100; // milliseconds for what ends by itself once another has
+
+let first: NodeJS.Signals | undefined;
+let handledAt = Number.POSITIVE_INFINITY; // milliseconds, as performance.now() has them
 let second: NodeJS.Signals | undefined;
 
-function askToStop(signal: NodeJS.Signals): void {
-  const now = performance.now();
-  first ??= { signal, at: now };
-  stopAsked.resolve({ why: signal, code: 0, stop: true });
+function askToStop(signal: NodeJS.Signals, code: number): void {
+  stopAsked.resolve({ why: signal, code, stop: true });
+  if (!first)
+    turn().then(() => {
+      handledAt = performance.now(); // what a stop does first may take a while
+    });
+  first ??= signal;
   // timeout(1) sends its signal twice within 0.1 ms, npm a Ctrl-C within 1 ms.
-  if (signal === first.signal && now - first.at < 20) return;
+  if (signal === first && performance.now() < handledAt + 20) return;
   second = signal;
-  graceEnds = now;
+  graceEnds = performance.now();
   killAsked.resolve();
 }
 
-/** Drains the table from its last line to its first. Gives the exit code. */
-async function drain(why: string): Promise<number> {
+/** Ends them all, whatever it is that ends the container. Gives the exit code. */
+async function stop(end: End): Promise<number> {
   const since = performance.now();
-  const left = (reserve: number) => sleep(Math.max(0, graceEnds - reserve - performance.now()));
-  const running = children.filter((child) => !isGone(child)).reverse();
-  const names = running.map((child) => child.row.name).join(", then ");
-  say(`${why}: stopping ${names || "before anything has started"}`);
-  const oneByOne = (async () => {
-    for (const child of running) await stop(child);
-  })();
-  await Promise.race([oneByOne, left(1000), killAsked.promise]);
-  for (const child of running) stop(child);
-  await Promise.race([allGone(), left(0), killAsked.promise]);
-  const killed = await killWhatIsLeft();
-  const wrong = ends.find((end) => !isAsAsked(end));
+  graceEnds = Math.min(graceEnds, since + settings.grace * 1000);
+  if (!end.stop) {
+    const crash = end.code !== 0; // fail fast
+    await Promise.all([drain(end, crash ? since + 1000 : graceEnds), tell(end)]);
+    return end.code;
+  }
+  const killed = await drain(end, graceEnds);
+  const wrong = ends.find((other) => !isAsAsked(other));
   if (wrong && !killed) say(wrong.why, "ERROR");
-  const code = killed ? 137 : (wrong?.code ?? 0);
+  const code = killed ? 137 : wrong?.code || end.code;
   say(`stopped in ${time(performance.now() - since)}, exit code ${code}`);
   return code;
 }
 
-/** 0, or the signal that it was sent; a shell or a JVM reports that as 128+n. */
+async function tell(end: End): Promise<void> {
+  await lastWords(end.child);
+  say(end.why + hintFor(end), end.code === 0 ? "WARNING" : "ERROR");
+}
+
+/** 0, or a stop signal; a shell or a JVM reports that as 128+n. A script may do `kill 0` at its end. */
 function isAsAsked({ code, child }: End): boolean {
-  return code === 0 || (child?.asked !== undefined && code === 128 + os.signals[child.asked]);
+  return code === 0 || code === 128 + SIGTERM || Boolean(child?.sent.has(code - 128));
 }
 
-/** Asks the leader alone, who tells its workers itself; then whom it left behind. */
-async function stop(child: Child): Promise<void> {
-  if (child.asked) return;
-  child.asked = child.row.stopSignal;
-  signalLeader(child, child.asked);
-  signalGroup(child, "SIGCONT"); // a stopped process would not see it
-  await child.exit;
-  signalGroup(child, child.asked);
-  await gone(child);
-}
+/** Whether others depend on it. One that only listens may be a worker with a port for metrics. */
+type Role = "serves" | "seems to serve";
 
-function signalLeader(child: Child | undefined, signal: NodeJS.Signals): void {
-  if (child && !child.ended) send(child.pid, signal);
-}
-
-function signalGroup(child: Child, signal: NodeJS.Signals): void {
-  if (!isGone(child)) send(-child.pid, signal);
-}
-
-/** Whether it was there to be signalled: kill(2). */
-function send(pid: number, signal: NodeJS.Signals | 0): boolean {
-  try {
-    return process.kill(pid, signal);
-  } catch (error) {
-    return codeOf(error) === "EPERM"; // there, but another user's
-  }
-}
-
-/** How many processes had to be killed. Returns when they are gone. */
-async function killWhatIsLeft(): Promise<number> {
-  const left = children.filter((child) => !isGone(child));
+/** Of those that are left. The last serves nobody. */
+function rolesOf(left: Child[], sockets: () => Sockets): Map<Child, Role> {
+  const roles = new Map<Child, Role>();
+  const listening: Child[] = []; // with no word of it in its line
   for (const child of left) {
-    const why = second ? `killed at a second signal, ${second}` : "did not stop in time: killed";
-    say(`${child.row.name}: ${why}`, "ERROR");
-    signalGroup(child, "SIGKILL");
+    const it = seen(child, sockets);
+    const serves = it?.places.length || it?.carries;
+    if (it?.places.length && !hasOwnPlace(child.row)) listening.push(child);
+    if (hasOwnPlace(child.row) || !it) roles.set(child, "serves");
+    else if (serves && !it.places.includes(settings.port)) roles.set(child, "seems to serve");
   }
-  await Promise.race([allGone(), sleep(1000)]);
-  return left.length;
+  const front = listening.at(-1); // where nobody is at the public port: a web server on a fixed one
+  if (front && ![...sockets().values()].includes(settings.port)) roles.delete(front);
+  return roles;
 }
 
+/** As in "nginx, worker, then app, then redis". */
+function inOrder(left: Child[], roles: Map<Child, Role>): string {
+  const waits = (child: Child) => roles.has(child) && child !== left.at(-1);
+  const names = (some: Child[]) => some.map(({ row }) => row.name).reverse();
+  const atOnce = names(left.filter((child) => !waits(child)));
+  return [atOnce.join(", "), ...names(left.filter(waits))].join(", then ");
+}
+
+/** Asks each when its turn comes, until none is left or the time is up. Whether it had to kill. */
+async function drain(end: End, deadline: number): Promise<boolean> {
+  const since = performance.now();
+  look();
+  let left = children.filter((child) => !isGone(child));
+  const sockets = once(openSockets);
+  const roles = rolesOf(left, sockets);
+  if (end.stop) {
+    warnOfPlaces(sockets);
+    say(`${end.why}: stopping ${inOrder(left, roles) || "before anything has started"}`);
+  }
+  const reserve = Math.min(1000, (deadline - since) / 5); // milliseconds
+  const lastCall = deadline - reserve; // for all who were not asked; for filters half of that later
+  let silent = !end.child; // the first to end: what it leaves in its group may still write
+  (raw ? sleep(PATIENCE) : lastWords(end.child)).then(() => {
+    silent = true;
+  });
+  const isNext = (child: Child) => {
+    const role = roles.get(child);
+    if (child === left.at(-1) || !role) return true;
+    return performance.now() >= (role === "serves" ? lastCall : (since + deadline) / 2);
+  };
+  for (let wait = 1; left.length > 0; wait = Math.min(wait * 1.5, 20)) {
+    const now = performance.now();
+    if (second || now >= deadline) return kill(left);
+    for (const child of left)
+      if (isNext(child) && (silent || child !== end.child))
+        ask(child, now >= lastCall, now >= lastCall + reserve / 2);
+    const exits = left.filter((child) => !child.ended).map((child) => child.exit);
+    const tick = sleep(wait, "tick");
+    if ((await Promise.race([tick, killAsked.promise, ...exits])) === "tick") look();
+    const before = left.length;
+    left = left.filter((child) => !isGone(child));
+    if (left.length < before) wait = 1;
+  }
+  return false;
+}
+
+// What makes a program finish its requests, where SIGTERM drops them; by comm, see proc(5).
+const OWN_SIGNALS = new Map<string, number>([
+  ["nginx", os.signals.SIGQUIT],
+  ["openresty", os.signals.SIGQUIT],
+  ["php-fpm", os.signals.SIGQUIT],
+  ["unicorn", os.signals.SIGQUIT],
+  ["uwsgi", os.signals.SIGINT], // SIGTERM reloads it, and SIGQUIT with its option die-on-term
+  ["haproxy", os.signals.SIGUSR1],
+  ["apache2", os.signals.SIGWINCH],
+  ["httpd", os.signals.SIGWINCH],
+  ["lighttpd", os.signals.SIGINT],
+  ["postgres", os.signals.SIGINT],
+]);
+// These pass SIGTERM on to the server, or kill it soon after. They end when it has.
+const RELAYS = new Set(
+  "su runuser sudo timeout unshare tini tini-static docker-init dumb-init catatonit".split(" "),
+);
+const SHELLS = new Set("sh ash dash bash busybox zsh ksh mksh".split(" "));
+
+// By id of a process: whether it was asked alone; when it was seen to wait for another to end; what it
+// was like when one above it was asked, who may pass the signal on.
+const asked = new Map<string, { alone: boolean }>();
+const spared = new Map<string, number>();
+const passed = new Map<string, { handled: boolean; listened: boolean }>();
+
+/** Asks those of a tree who can end it well. No one twice: to many a second signal means "at once". */
+function ask(child: Child, everyone: boolean, filtersToo: boolean): void {
+  const { tree } = child;
+  const now = performance.now();
+  const stopSignal = child.row.stopSignal ?? SIGTERM;
+  const hasKnown = tree.some(knownSignal);
+  const below = (p: Process) => tree.filter(({ parent }) => parent === p.pid);
+  const allBelow = (p: Process): Process[] => below(p).flatMap((q) => [q, ...allBelow(q)]);
+  const sockets = once(openSockets);
+  const listens = (p: Process) => isListening(p, sockets);
+  const tell = (p: Process, signal: number, alone: boolean) => {
+    if (!asked.has(p.id)) signalOnce(child, p, signal);
+    asked.set(p.id, { alone });
+  };
+  // It has had its signal from who was asked: it handles it no longer, or has closed where it listened.
+  const isTold = (p: Process) => {
+    const was = passed.get(p.id);
+    return (was?.handled && !handles(p, stopSignal)) || (was?.listened && !listens(p));
+  };
+  const spare = (some: Process[]) => {
+    for (const { id } of some) spared.set(id, now);
+  };
+  // `front` is one above that would pass SIGTERM on, and ends when the server has.
+  const askBelow = (p: Process, front?: Process) => {
+    for (const q of below(p)) visit(q, front);
+  };
+  const visit = (p: Process, front?: Process): void => {
+    const own = knownSignal(p);
+    if (asked.get(p.id)?.alone) {
+      // A server tells its workers itself. Who listens nowhere, above one that does, is no server.
+      if (!everyone) spare(allBelow(p));
+      else if (isShell(p) || (!listens(p) && allBelow(p).some(listens))) askBelow(p, front);
+    } else if (own) {
+      tell(p, child.row.stopSignal ?? own, true);
+      for (const worker of allBelow(p)) asked.set(worker.id, { alone: true }); // by its master
+    } else if (RELAYS.has(p.name) && below(p).length) {
+      spare([p]);
+      askBelow(p, p);
+    } else if (allBelow(p).some(knownSignal)) {
+      const handler = handles(p, SIGTERM);
+      const manager = handler && !isShell(p); // it might start the server again
+      if (manager || !(handler || front)) tell(p, SIGTERM, manager);
+      else spare([p]);
+      if (!manager) askBelow(p, handler ? p : front);
+    } else if (isTold(p)) {
+      spare(allBelow(p));
+    } else if (everyone ? filtersToo || !isFilter(p, tree) : !hasKnown && !waits(p, tree)) {
+      const handler = handles(p, stopSignal);
+      // Every shell catches SIGINT while it waits, trap or not.
+      const alone = handler && !(stopSignal === SIGINT && isShell(p) && !handles(p, SIGTERM));
+      for (const q of alone ? allBelow(p) : [])
+        passed.set(q.id, { handled: handles(q, stopSignal), listened: listens(q) });
+      // dumb-init sends SIGTERM to all as soon as its child has ended.
+      if (everyone || handler || front?.name !== "dumb-init" || !below(p).length)
+        tell(p, handler ? stopSignal : SIGTERM, alone);
+      if (!alone || (everyone && isShell(p))) askBelow(p, front);
+    }
+  };
+
+  for (const p of rootsOf(tree)) visit(p);
+  for (const { pid, state } of tree) if (state === "T") send(pid, SIGCONT); // or it sees no signal
+}
+
+/** Whether it ends by itself, once another has: a filter, or who was left alone until now. */
+function waits(p: Process, tree: Process[]): boolean {
+  if (isFilter(p, tree)) spared.set(p.id, performance.now());
+  return performance.now() < (spared.get(p.id) ?? -PATIENCE) + PATIENCE;
+}
+
+function signalOnce(child: Child, p: Process, signal: number): void {
+  child.sent.add(signal);
+  if (send(p.pid, signal).denied)
+    say(`${child.row.name}: ${another(p)} and cannot be asked to stop`, "WARNING");
+}
+
+function another({ name, pid }: Process): string {
+  return `${name} (pid ${pid}) is another user's`;
+}
+
+/** Kills what is left, and says so. Returns when it is gone, or in a second. */
+async function kill(left: Child[]): Promise<true> {
+  const why = second ? `killed at a second signal, ${second}` : "did not stop in time: killed";
+  const gives = performance.now() + 1000;
+  for (const child of left) {
+    killAll(child);
+    const denied = child.tree.filter(({ pid }) => send(pid, 0).denied);
+    for (const p of denied) say(`${child.row.name}: ${another(p)} and cannot be killed`, "ERROR");
+    if (!denied.length) say(`${child.row.name}: ${why}`, "ERROR");
+  }
+  while (performance.now() < gives && left.some((child) => !isGone(child))) {
+    await sleep(2);
+    look();
+    left.forEach(killAll);
+  }
+  return true;
+}
+
+function killAll({ pid, gone, tree }: Child): void {
+  if (!gone) send(-pid, SIGKILL);
+  for (const process of tree) send(process.pid, SIGKILL);
+}
+
+/** SIGHUP and the like are for the last process: for a server that is known, else who handles it. */
+function passOn(name: NodeJS.Signals): void {
+  const signal = os.signals[name];
+  look();
+  const { row, tree = [] } = children.at(-1) ?? {};
+  const topDown = rootsOf(tree);
+  for (const p of topDown) topDown.push(...tree.filter(({ parent }) => parent === p.pid));
+  const handlers = topDown.filter((p) => handles(p, signal));
+  const dark = topDown.slice(0, 1).filter((p) => masksOf(p) === undefined);
+  const inTurn = [...handlers.filter(knownSignal), ...dark, ...handlers];
+  if (inTurn.some((p) => send(p.pid, signal).there)) return; // some may have gone meanwhile
+  say(`${name}: ${row?.name} does not handle it, so nobody gets it`, "WARNING");
+}
+
+// ---- processes: what the kernel tells of those that run, proc(5)
+
+/** A process that lives. */
+type Process = {
+  pid: number;
+  id: string; // tells it from a later one with the same pid
+  name: string; // comm: the file's name, of 15 bytes at most
+  state: string;
+  parent: number;
+  session: number; // a wrapper may make a group of its own, as timeout(1) does
+  startedAt: number; // milliseconds after the boot
+};
+
+/** Undefined where nothing is told: Deno lets nobody read /proc. */
+function processes(): Process[] | undefined {
+  if (!contents("/proc/self/stat")) return undefined;
+  const all: Process[] = [];
+  for (const entry of fs.readdirSync("/proc")) {
+    const stat = /^\d+$/.test(entry) ? contents(`/proc/${entry}/stat`) : "";
+    const nameEnds = stat.lastIndexOf(")");
+    const fields = stat.slice(nameEnds + 2).split(" ");
+    const state = fields[0] || "Z";
+    if (state === "Z" || state === "X") continue; // PID 1 reaps it late, or never if that is us
+    const name = stat.slice(stat.indexOf("(") + 1, nameEnds);
+    const startedAt = Number(fields[19]) * 10; // the kernel counts in ticks of 10 ms
+    const [pid, parent, session] = [Number(entry), Number(fields[1]), Number(fields[3])];
+    all.push({ pid, id: `${pid} ${startedAt}`, name, state, parent, session, startedAt });
+  }
+  return all;
+}
+
+/** Looks at the processes of each child: its session, who descends from that, who was asked before. */
+function look(): void {
+  const all = processes() ?? children.flatMap(inTheDark);
+  const leaders = new Map(children.filter(({ gone }) => !gone).map((child) => [child.pid, child]));
+  const byPid = new Map(all.map((p) => [p.pid, p]));
+  const before = new Map(children.flatMap((child) => child.tree.map(({ id }) => [id, child])));
+  const owners = new Map<Process, Child | undefined>();
+  const ownerOf = (p: Process): Child | undefined => {
+    if (owners.has(p)) return owners.get(p);
+    const parent = byPid.get(p.parent);
+    const owner = before.get(p.id) ?? leaders.get(p.session) ?? (parent && ownerOf(parent));
+    owners.set(p, owner);
+    return owner;
+  };
+  for (const child of children) child.tree = [];
+  for (const p of all) ownerOf(p)?.tree.push(p);
+}
+
+/** What can be told without /proc: whether the leader lives, or the rest of its group. */
+function inTheDark({ row, pid, ended, gone }: Child): Process[] {
+  if (gone || (ended && !send(-pid, 0).there)) return [];
+  const name = basename(row.program ?? "");
+  const id = ended ? -pid : pid; // kill(2) takes -pid for the group
+  return [{ pid: id, id: `${id}`, name, state: "T", parent: 0, session: pid, startedAt: 0 }];
+}
+
+/** Whether nothing is left of it. Zombies keep a group in being until PID 1 reaps them, or for ever. */
 function isGone(child: Child): boolean {
-  const { pid, ended } = child;
-  child.gone ||= !pid || (ended && (!send(-pid, 0) || onlyZombies(pid)));
+  const { pid, ended, tree } = child;
+  const isThere = (process: number) => send(process, 0).there;
+  if (pid && !ended) return false;
+  child.gone ||= !pid || !tree.length || !(isThere(-pid) || tree.some((p) => isThere(p.pid)));
   return child.gone;
 }
 
-/**
- * Zombies keep their group in being until PID 1 reaps them: late, or never if that is us.
- * Deno does not let us see them.
- */
-function onlyZombies(group: number): boolean {
-  if (contents("/proc/self/stat") === "") return false;
-  const processes = fs.readdirSync("/proc").filter((name) => /^\d+$/.test(name));
-  const stats = processes.map((pid) => contents(`/proc/${pid}/stat`).replace(/^.*\) /s, ""));
-  return !stats.some((stat) => !stat.startsWith("Z") && stat.split(" ")[2] === `${group}`);
+/** Those whose parent is none of them. */
+function rootsOf(tree: Process[]): Process[] {
+  const pids = new Set(tree.map(({ pid }) => pid));
+  return tree.filter(({ parent }) => !pids.has(parent));
 }
 
-async function gone(child: Child): Promise<void> {
-  await child.exit;
-  for (let wait = 1; !isGone(child); wait = Math.min(wait * 1.5, 20)) await sleep(wait);
+/** Of a server with a stop signal of its own. BusyBox's httpd has such a name, and no such signal. */
+function knownSignal(p: Process): number | undefined {
+  const own = OWN_SIGNALS.get(p.name.replace(/^(php-fpm).*/, "$1"));
+  return own && handles(p, own) ? own : undefined;
 }
 
-function allGone(): Promise<unknown> {
-  return Promise.all(children.map(gone));
+/** Which signals it catches or blocks: bit n - 1 for signal n. gVisor does not tell. */
+function masksOf({ pid }: Process): bigint | undefined {
+  const masks = [...contents(`/proc/${pid}/status`).matchAll(/^Sig(?:Cgt|Blk):\s*(\w+)$/gm)];
+  return masks.length ? masks.reduce((all, [, mask]) => all | BigInt(`0x${mask}`), 0n) : undefined;
+}
+
+/** Where that cannot be read, a shell does not and any other does. */
+function handles(p: Process, signal: number): boolean {
+  if (signal === SIGKILL) return true; // as far as it can be
+  const masks = masksOf(p);
+  return masks === undefined ? !isShell(p) : ((masks >> BigInt(signal - 1)) & 1n) === 1n;
+}
+
+/** By its first word, for a script bears its own name. */
+function isShell({ pid }: Process): boolean {
+  const [word = ""] = contents(`/proc/${pid}/cmdline`).split("\0");
+  return SHELLS.has(basename(word).replace(/^-/, ""));
+}
+
+/** What its descriptors are: paths, `socket:[INODE]`, `pipe:[INODE]`. Undefined for another user's. */
+function openFiles({ pid }: Process): string[] | undefined {
+  try {
+    const fds = fs.readdirSync(`/proc/${pid}/fd`);
+    return fds.map((fd) => link(`/proc/${pid}/fd/${fd}`));
+  } catch {
+    return undefined;
+  }
+}
+
+function link(path: string): string {
+  try {
+    return fs.readlinkSync(path);
+  } catch {
+    return "";
+  }
+}
+
+/** The sockets at which something may arrive, by `socket:[INODE]`: tcp(7), udp(7), unix(7). */
+function openSockets(): Map<string, Place> {
+  const sockets = new Map<string, Place>();
+  const rows = (name: string) =>
+    contents(`/proc/net/${name}`)
+      .split("\n")
+      .slice(1)
+      .map((row) => row.trim().split(/\s+/));
+  const portOf = (address = "") => Number.parseInt(address.split(":")[1] ?? "", 16);
+  for (const name of ["tcp", "tcp6", "udp", "udp6"])
+    for (const [, local, , state, , , , , , inode] of rows(name)) {
+      if (name.startsWith("tcp") && state === "0A") sockets.set(`socket:[${inode}]`, portOf(local));
+      if (name.startsWith("udp") && state === "07") sockets.set(`socket:[${inode}]`, "udp");
+    }
+  for (const [, , , flags, , , inode, path = ""] of rows("unix"))
+    if (flags === "00010000") sockets.set(`socket:[${inode}]`, path);
+  return sockets;
+}
+
+type Sockets = ReturnType<typeof openSockets>;
+
+/** Where it listens, ports first, and whether it carries packets or files. Undefined if nobody tells. */
+function seen({ tree }: Child, sockets: () => Sockets) {
+  const files = tree.flatMap((p) => openFiles(p) ?? []);
+  if (!files.length) return undefined;
+  const open = files.flatMap((file) => (isSocket(file) && sockets().get(file)) || []);
+  const carries = [...open, ...files].some((it) => DEVICES.includes(`${it}`));
+  const places = [...new Set(open)].filter((place) => place !== "udp");
+  places.sort((a, b) => Number(typeof a === "string") - Number(typeof b === "string"));
+  return { places, carries };
+}
+
+const DEVICES = ["udp", "/dev/fuse", "/dev/net/tun"];
+
+function isSocket(file: string): boolean {
+  return file.startsWith("socket:");
+}
+
+function placesNow(child: Child): Place[] {
+  look();
+  return seen(child, openSockets)?.places ?? [];
+}
+
+function once<T>(make: () => T): () => T {
+  let made: T | undefined;
+  return () => {
+    made ??= make();
+    return made;
+  };
+}
+
+function isListening(p: Process, sockets: () => Sockets): boolean {
+  return openFiles(p)?.some((file) => isSocket(file) && sockets().has(file)) ?? false;
+}
+
+/** Whether it only reads what another process of its tree writes, as `tee` does, until that ends. */
+function isFilter(p: Process, tree: Process[]): boolean {
+  const input = link(`/proc/${p.pid}/fd/0`);
+  if (!input.startsWith("pipe:")) return false;
+  if (isListening(p, once(openSockets))) return false;
+  return tree.some((other) => other !== p && openFiles(other)?.includes(input));
+}
+
+/** kill(2), and what it found. */
+function send(pid: number, signal: number): { there: boolean; denied: boolean } {
+  try {
+    process.kill(pid, signal);
+    return { there: true, denied: false };
+  } catch (error) {
+    const denied = codeOf(error) === "EPERM"; // there, but another user's
+    return { there: denied, denied };
+  }
 }
 
 // ---- logs: whole lines, the process's name in front, nothing lost and nothing held back
@@ -782,13 +1231,13 @@ const AHEAD = 4 * LINE; // bytes that are read before the reader has taken what 
 const MARGIN = 300; // milliseconds after the grace period in which a reader is given up
 const COLOURS = ["cyan", "yellow", "green", "magenta", "blue"] as const;
 const SELF = "entrypoint";
-const LABELS = "logging.googleapis.com/labels";
 const json = settings.log === "json";
+const raw = settings.log === "raw"; // the processes write to our stdout and stderr themselves
 
 /** What lines are written to, one batch after the other, so that none is torn. */
 type Sink = {
   fd: 1 | 2;
-  stream: NodeJS.WriteStream | undefined; // unless Bun's threads write
+  stream: NodeJS.WriteStream | undefined; // unless threads write
   colours: ReturnType<typeof pc.createColors>;
   waiting: Buffer[]; // for the next batch
   bytes: number; // of these
@@ -805,15 +1254,18 @@ const flags = [1, 2].map((fd) => libc?.fcntl(fd, F_GETFL, 0) ?? 0);
 const { default: pc } = await import("picocolors");
 const stdout = sink(1);
 const stderr = sameFile(1, 2) ? stdout : sink(2);
-libc?.fcntl(1, F_SETPIPE_SZ, AHEAD); // a batch is more than the 64 KiB of a pipe
+if (!raw) libc?.fcntl(1, F_SETPIPE_SZ, AHEAD); // a batch is more than the 64 KiB of a pipe
 let batches = 0; // that the readers have not taken yet
 let moved = 0; // bytes read and written: it stands still when a reader stalls
 
 function sink(fd: 1 | 2): Sink {
-  const wanted = env.FORCE_COLOR ? env.FORCE_COLOR !== "0" : isatty(fd) && env.TERM !== "dumb";
+  const forced = !["0", "false"].includes(env.FORCE_COLOR ?? "");
+  const wanted = env.FORCE_COLOR ? forced : isatty(fd) && env.TERM !== "dumb";
   const colours = pc.createColors(wanted && !env.NO_COLOR && !json);
-  // A stream's write to a terminal that stalls (Ctrl-S) would block all: Bun's threads do it.
-  const stream = onBun && isatty(fd) ? undefined : fd === 1 ? process.stdout : process.stderr;
+  // A stream's write to a terminal that stalls (Ctrl-S) would block all: Bun's threads do it. And a
+  // stream makes non-blocking what processes that write there themselves (raw) know as blocking.
+  const byThreads = raw || (onBun && isatty(fd));
+  const stream = byThreads ? undefined : fd === 1 ? process.stdout : process.stderr;
   stream?.on("error", () => {}); // the write has it as well
   const begun = Promise.resolve();
   const none = { waiting: [], bytes: 0, begun, written: begun };
@@ -869,7 +1321,8 @@ function lost(to: Sink, code: string): void {
   to.closed = true;
   const name = to.fd === 1 ? "stdout" : "stderr";
   const what = code === "EPIPE" ? "has lost its reader" : `cannot be written to (${code})`;
-  stopAsked.resolve({ why: `${name} ${what}`, code: 0, stop: true });
+  const end = code === "EPIPE" ? 0 : 1;
+  stopAsked.resolve({ why: `${name} ${what}`, code: end, stop: true });
 }
 
 function print(text: string): number {
@@ -889,35 +1342,47 @@ function say(message: string, severity: "INFO" | "WARNING" | "ERROR" = "INFO"): 
 
 /** Copies lines until the pipe ends. A line that is not whole yet is held back. */
 async function copy(source: AsyncIterable<Uint8Array>, to: Sink, row: Row): Promise<void> {
+  if (json) return copyAsEntries(source, to, row);
   const width = Math.max(...table.map(({ name }) => name.length));
   const colour = to.colours[COLOURS[table.indexOf(row) % COLOURS.length] ?? "cyan"];
-  const prefix = json ? "" : `${colour(row.name.padEnd(width))} | `;
-  // Bytes as characters: one native call for each step, whatever they encode.
-  const bytesOf = (text: string) =>
-    json ? Buffer.from(entries(text, row.name)) : Buffer.from(text, "latin1");
+  const prefix = `${colour(row.name.padEnd(width))} | `;
   let rest = prefix; // what is held back
   for await (const chunk of source) {
     moved += chunk.length;
-    rest += Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length).toString("latin1");
-    rest = withLongLinesCut(rest, prefix.length);
+    rest = withLongLinesCut(rest + charactersOf(chunk), prefix.length);
     const end = rest.lastIndexOf("\n") + 1;
     if (!end) continue;
-    const lines = rest.slice(0, end);
     // Each newline brings the prefix of the next line, the last one that of a line to come.
-    const bytes = bytesOf(prefix ? lines.replaceAll("\n", `\n${prefix}`) : lines);
+    const lines = rest.slice(0, end).replaceAll("\n", `\n${prefix}`);
     rest = prefix + rest.slice(end);
-    await write(to, bytes.subarray(0, bytes.length - prefix.length));
+    await write(to, Buffer.from(lines.slice(0, -prefix.length), "latin1"));
   }
-  if (rest.length > prefix.length) write(to, bytesOf(rest));
+  if (rest.length > prefix.length) write(to, Buffer.from(rest, "latin1"));
   await to.written;
 }
 
-function withLongLinesCut(text: string, from: number): string {
+/** Bytes as characters: one native call for each step, whatever they encode. */
+function charactersOf(chunk: Uint8Array): string {
+  return Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length).toString("latin1");
+}
+
+/** The text that such characters are the bytes of. */
+function textOf(characters: string): string {
+  return Buffer.from(characters, "latin1").toString();
+}
+
+function withLongLinesCut(text: string, from: number, keepObjects = json): string {
   let cut = text;
   for (let start = from; cut.length - start > LINE; ) {
-    const newline = cut.lastIndexOf("\n", start + LINE);
-    const end = newline < start ? endOfCharacter(cut, start + LINE) : newline;
-    if (newline < start) cut = `${cut.slice(0, end)}\n${cut.slice(end)}`;
+    let end = cut.lastIndexOf("\n", start + LINE);
+    if (end < start) {
+      end = keepObjects ? endOfObject(cut, start) : -1;
+      if (end === cut.length) return cut; // there is more of it to come
+      if (end < 0) {
+        end = endOfCharacter(cut, start + LINE);
+        cut = `${cut.slice(0, end)}\n${cut.slice(end)}`;
+      }
+    }
     start = end + 1;
   }
   return cut;
@@ -928,45 +1393,6 @@ function endOfCharacter(bytes: string, latest: number): number {
   let end = latest;
   while (json && end > latest - 3 && (bytes.charCodeAt(end) & 0xc0) === 0x80) end--;
   return end;
-}
-
-/** Cloud Logging's structured form: https://cloud.google.com/logging/docs/structured-logging */
-function entries(lines: string, name: string): string {
-  const text = Buffer.from(lines, "latin1").toString("utf8").replace(/\n$/, "");
-  const label = `"${LABELS}":{"process":${JSON.stringify(name)}}`;
-  let all = "";
-  for (const line of text.split("\n")) all += `${entry(line, label, name)}\n`;
-  return all;
-}
-
-function entry(line: string, label: string, name: string): string {
-  try {
-    if (/^\s*\{/.test(line)) return labelled(line, label, name);
-  } catch {} // a line of text after all, or an object too deep to be read
-  return `{"message":${JSON.stringify(line)},${label}}`;
-}
-
-/** An app's own object keeps its text, and so its numbers; only the label is put into it. */
-function labelled(line: string, label: string, name: string): string {
-  const fields = JSON.parse(line);
-  const own = fields[LABELS];
-  if (own === undefined) {
-    const comma = Object.keys(fields).length ? "," : "";
-    return `${line.slice(0, line.lastIndexOf("}"))}${comma}${label}}`;
-  }
-  const exact = JSON.parse(line, asWritten);
-  const labels = typeof own === "object" && !Array.isArray(own) ? exact[LABELS] : {};
-  return JSON.stringify({ ...exact, [LABELS]: { ...labels, process: name } });
-}
-
-function asWritten(_key: string, value: unknown, at?: { source: string }): unknown {
-  return typeof value === "number" && at ? JSON.rawJSON(at.source) : value;
-}
-
-declare global {
-  interface JSON {
-    rawJSON(text: string): unknown; // "JSON.parse source text access": TypeScript lacks its types
-  }
 }
 
 /**
@@ -997,14 +1423,415 @@ function time(milliseconds: number): string {
   return s < 7200 ? `${Math.round(s / 60)} min` : `${Math.round(s / 3600)} h`;
 }
 
-// ---- nginx: the configuration that $NGINX_CONF names
+// ---- JSON: a line, an app's own object or a stack trace is one entry of Cloud Logging, in the form
+// of https://cloud.google.com/logging/docs/structured-logging
 
+const LABELS = "logging.googleapis.com/labels";
+const TRACE_ID = "logging.googleapis.com/trace";
+const ENTRY = 256 * 1024; // bytes of an entry at most
+const OBJECT = /^\s*\{/;
+const HELD = 50; // milliseconds in which the next line of a trace must come
+
+/** Copies entries until the pipe ends. What may be a trace is held until something else comes. */
+async function copyAsEntries(source: AsyncIterable<Uint8Array>, to: Sink, { name, command }: Row) {
+  const label = `"${LABELS}":{"process":${JSON.stringify(name)}}`;
+  const form = { name, label, isNginx: /NGINX_CONF|nginx/.test(command) };
+  const trace: Trace = { lines: [], bytes: 0, kind: undefined, endsBelow: false, rest: undefined };
+  const put = (messages: string[]) => {
+    const entries = messages.map((message) => entry(message, form)).join("");
+    return entries ? write(to, Buffer.from(entries)) : undefined;
+  };
+  const late = () => {
+    trace.rest = trace.kind;
+    put(released(trace));
+  };
+  let rest = "";
+  let heldUntil = 0; // milliseconds, as performance.now() has them
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  for await (const chunk of source) {
+    moved += chunk.length;
+    rest = withLongLinesCut(rest + charactersOf(chunk), 0);
+    const end = rest.lastIndexOf("\n");
+    if (end < 0) continue;
+    const lines = textOf(rest.slice(0, end));
+    rest = rest.slice(end + 1);
+    clearTimeout(timer);
+    const held = trace.lines.length > 0 ? trace.lines : undefined;
+    await put(withTracesJoined(lines, trace));
+    // More lines make a trace wait anew, but not what may be none.
+    if (trace.kind || trace.lines !== held) heldUntil = performance.now() + HELD;
+    if (isOpen(trace)) timer = setTimeout(late, Math.max(heldUntil - performance.now(), 0));
+  }
+  clearTimeout(timer);
+  const last = rest ? withTracesJoined(textOf(rest), trace) : [];
+  put([...last, ...released(trace)]);
+  await to.written;
+}
+
+/** What the entries of a process have in common. */
+type Form = { name: string; label: string; isNginx: boolean };
+
+function entry(message: string, form: Form): string {
+  if (!OBJECT.test(message)) return textEntry(message, form);
+  try {
+    return `${labelled(message, form)}\n`;
+  } catch {} // text after all, or an object too deep to be read
+  const pieces = withLongLinesCut(charactersOf(Buffer.from(message)), 0, false).split("\n");
+  return pieces.map((piece) => textEntry(textOf(piece), form)).join("");
+}
+
+/** Where the line ends that begins here, or what there is of it, if it may be an object. */
+function endOfObject(bytes: string, start: number): number {
+  const newline = bytes.indexOf("\n", start);
+  const end = newline < 0 ? bytes.length : newline;
+  return end - start <= ENTRY && OBJECT.test(bytes.slice(start, start + LINE)) ? end : -1;
+}
+
+// nginx's own lines have a level: https://nginx.org/en/docs/ngx_core_module.html#error_log
+const NGINX_ERROR = /^(?:\d{4}\/\d\d\/\d\d \d\d:\d\d:\d\d|nginx:) \[([a-z]+)\] /;
+const SEVERITIES: Record<string, string> = {
+  emerg: "EMERGENCY",
+  alert: "ALERT",
+  crit: "CRITICAL",
+  error: "ERROR",
+  warn: "WARNING",
+  notice: "NOTICE",
+  info: "INFO",
+  debug: "DEBUG",
+};
+// An access line of the built-in configuration: no value has a quote or a tab, nginx escapes them.
+const NGINX_ACCESS =
+  /^([^"]* "[^"]*" (\d)\d\d \d+ "[^"]*" "[^"]*" "[^"]*")(?:\t([^\t]*)\t([^\t]*))?$/;
+
+function textEntry(line: string, { label, isNginx }: Form): string {
+  const access = isNginx && NGINX_ACCESS.exec(line);
+  const error = NGINX_ERROR.exec(line);
+  if (!access && !error) return `{"message":${JSON.stringify(line)},${label}}\n`;
+  const [, message = line, status = "", parent = "", context = ""] = access || [];
+  const level = error?.[1] ?? { 4: "warn", 5: "error" }[status] ?? "info";
+  // https://www.w3.org/TR/trace-context/, and Google's own header in front of that standard
+  const id = (/^[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-/.exec(parent) ??
+    /^(?!0{32})([0-9a-f]{32})\b/.exec(context))?.[1];
+  const fields = {
+    severity: SEVERITIES[level] ?? "DEFAULT",
+    message,
+    ...(id && { [TRACE_ID]: `projects/${env.GOOGLE_CLOUD_PROJECT}/traces/${id}` }),
+  };
+  return `${JSON.stringify(fields).slice(0, -1)},${label}}\n`;
+}
+
+/** An app's own object keeps its text, and so its numbers; only the label is put into it. */
+function labelled(line: string, { label, name }: Form): string {
+  const fields = JSON.parse(line);
+  const own = fields[LABELS];
+  if (own === undefined) {
+    const comma = Object.keys(fields).length ? "," : "";
+    return `${line.slice(0, line.lastIndexOf("}"))}${comma}${label}}`;
+  }
+  const exact = JSON.parse(line, asWritten);
+  const labels = typeof own === "object" && !Array.isArray(own) ? exact[LABELS] : {};
+  return JSON.stringify({ ...exact, [LABELS]: { ...labels, process: name } });
+}
+
+function asWritten(_key: string, value: unknown, at?: { source: string }): unknown {
+  return typeof value === "number" && at ? JSON.rawJSON(at.source) : value;
+}
+
+declare global {
+  interface JSON {
+    rawJSON(text: string): unknown; // "JSON.parse source text access": TypeScript lacks its types
+  }
+}
+
+// ---- stack traces: one entry each, since Error Reporting finds an exception only if it is whole
+
+/** A way to write traces. An indented line goes on with each of them. */
+type Kind = {
+  frame: RegExp; // proves that it is a trace
+  on: RegExp; // what else goes on with it
+  gap: RegExp; // what goes on with it behind an empty line
+};
+
+const TELLING = 2000; // characters of a line that are looked at
+const NOTHING = /$^/;
+const AT =
+  /^\s+at (?:async )?(?:\S+\(.*\)|\S+:\d+|.+ \((?:.*:\d+|<anonymous>|native|index \d+)\))|^ +---> (?:\(Inner |[A-Z]\w*\.)/;
+const UNCAUGHT: Kind = { frame: /^\s*\^+$/, on: /./, gap: /./ }; // what Node writes above its frames
+const PYTHON: Kind = {
+  frame: /^[\s|]*File ".+", line \d/,
+  on: NOTHING,
+  gap: /^(During handling of|The above exception|Traceback) /,
+};
+const GO: Kind = {
+  frame: /^(goroutine \d.*|runtime stack):$/,
+  on: /^\S+\(.*\)$|^\.\.\.|^created by |^exit status /,
+  gap: /^goroutine \d|^\w+ +0x/,
+};
+const KINDS: Kind[] = [
+  PYTHON,
+  // Java, JavaScript, .NET
+  { frame: AT, on: /^(Caused by|Suppressed): |^[}\]]|^--- End of |^Emitted '/, gap: /^Node\.js v/ },
+  GO,
+  // Ruby, which writes the cause as one more trace directly behind, and its other order
+  {
+    frame: /^\s+from \S+:\d|^\s*\S+:\d+:in [`'][^']*'$/,
+    on: /^\S+:\d+:in [`']/,
+    gap: NOTHING,
+  },
+  { frame: /^\s*\d+: from \S+:\d/, on: /^\S+:\d+:in [`']/, gap: /^\s/ },
+  // PHP
+  {
+    frame:
+      /^(PHP )?Stack trace:$|^\[stacktrace\]$|^(PHP +)?(#\d+|\d+\.) (\S+\(\d+\): |\{main\}|\[internal|\S.* \S+:\d+$)/,
+    on: /^PHP +thrown in |^"\} ?$/, // Monolog's end
+    gap: /^Next /,
+  },
+  UNCAUGHT,
+];
+const INDENTED = /^\s(?!\s*\+ Exception Group )/;
+const UNCAUGHT_AT = /^(?:\/|node:|file:)\S*:\d+$/; // where an error was that Node ends of
+const TRACEBACK = /(?:^|[\s|])(Traceback|Stack) \(most recent call last\):$/;
+const HEADS = [
+  /^(?:panic|fatal error|runtime): /, // Go
+  /^(?:[a-z]\w*\.)+[A-Z][\w$]*(?:: |$)|^Trace(?::|$)/, // Java, console.trace
+  /^\S+:\d+:in [`'].*: /, // Ruby
+  UNCAUGHT_AT,
+];
+// Where a head has one of these words at all: to look for words costs less than a pattern.
+const WORDS = ["Error", "Exception", "Throwable", "Rejection", " (most recent call last):"];
+const WORDED = anyOf([
+  TRACEBACK,
+  /(?:Error|Exception|Throwable|Rejection)[\])]?(?::| \[\w+\]: | \(.*:$|$)/,
+]);
+const HEAD = anyOf([...HEADS, WORDED]);
+const OPENS = anyOf([
+  ...HEADS,
+  ...KINDS.filter((kind) => kind !== UNCAUGHT).map(({ frame }) => frame),
+]);
+const LOGGER =
+  /\b(?:err(?:or)?|fatal|critical|severe|warn(?:ing)?|info|notice|debug|fail\w*)\b|^\W?\d{4}[-/]\d\d[-/]\d\d|^#<Thread:/i;
+
+function anyOf(patterns: RegExp[]): RegExp {
+  return new RegExp(patterns.map(({ source }) => source).join("|"));
+}
+
+/** The lines that are held, and what they are as far as is known. */
+type Trace = {
+  lines: string[];
+  bytes: number; // of them as JSON
+  kind: Kind | undefined; // undefined: nothing has proved yet that it is a trace
+  endsBelow: boolean; // one line that is not indented belongs to it, below the frames
+  rest: Kind | undefined; // of which more may come late, as an entry of its own
+};
+
+/** Of the lines of one read, those that are over: each a message, or joined to one. */
+function withTracesJoined(text: string, trace: Trace): string[] {
+  const lines = text.split("\n");
+  const worded = WORDS.some((word) => text.includes(word));
+  const messages: string[] = [];
+  for (let i = 0; i < lines.length; i++) {
+    const line = lines[i] ?? "";
+    const says = line.length > TELLING ? line.slice(0, TELLING) : line;
+    const opens = OPENS.test(says) || (worded && WORDED.test(says));
+    if (!opens && !isOpen(trace) && !trace.rest) {
+      messages.push(line);
+      continue;
+    }
+    const frame = frameOf(says);
+    if (isOpen(trace) && !goesOn(trace, says, frame, lines, i)) messages.push(...released(trace));
+    if (!isOpen(trace)) {
+      const { rest } = trace;
+      trace.rest = undefined;
+      if (rest && (frame === rest || rest.on.test(says))) trace.kind = rest;
+      else if (!opens) {
+        messages.push(line);
+        continue;
+      }
+      trace.lines.push(...inFront(messages, says));
+      trace.endsBelow = frame === PYTHON; // of a script that is not Python
+    }
+    const bytes = Buffer.byteLength(JSON.stringify(line));
+    if (trace.lines.length > 0 && trace.bytes + bytes > ENTRY - 1000) {
+      messages.push(...(trace.kind ? [trace.lines.join("\n")] : trace.lines));
+      Object.assign(trace, { lines: [], bytes: 0 });
+    }
+    trace.lines.push(line);
+    trace.bytes += bytes;
+    if (frame && (!trace.kind || trace.kind === UNCAUGHT)) trace.kind = frame;
+    const [, head] = TRACEBACK.exec(says) ?? [];
+    if (head || /^\S/.test(line)) trace.endsBelow = head === "Traceback" && !/[|+]/.test(says);
+  }
+  return messages;
+}
+
+function isOpen({ lines, kind }: Trace): boolean {
+  return lines.length > 0 || kind !== undefined;
+}
+
+/** The logger's line that came in the same read, or the head of frames that looks like none. */
+function inFront(messages: string[], line: string): string[] {
+  const from = messages.at(-1) === "" ? -2 : -1; // Spring has an empty line between
+  const front = messages.at(from) ?? "";
+  const hasNone = INDENTED.test(line) && !HEAD.test(line) && !PYTHON.frame.test(line);
+  const isHead = hasNone && from === -1 && front !== "";
+  const isWhole = front.includes("\n") || OBJECT.test(front);
+  return (isHead || LOGGER.test(front)) && !isWhole ? messages.splice(from) : [];
+}
+
+/** Whether a line belongs to what is held. */
+function goesOn(
+  { lines, kind, endsBelow }: Trace,
+  line: string,
+  frame: Kind | undefined,
+  read: string[],
+  i: number,
+): boolean {
+  const last = lines.at(-1) ?? "of an entry that was full";
+  if (line === "") return true;
+  if (line.startsWith("{")) return false;
+  if (!kind)
+    return (
+      (frame && frame !== UNCAUGHT) ||
+      INDENTED.test(line) ||
+      UNCAUGHT_AT.test(last) ||
+      /^(?:\[signal|runtime:|fatal error:) /.test(line) ||
+      isAboveFrame(read, i)
+    );
+  if (last === "" && kind.gap.test(line)) return true;
+  if (last !== "" && (endsBelow || INDENTED.test(line) || kind.on.test(line))) return true;
+  if (last !== "" && kind.frame.test(line)) return true;
+  // A cause's message may have more lines, as its head's may.
+  const said = lines.findLast((one) => one !== "") ?? "";
+  const inMessage = /^ +---> /.test(said) || !(INDENTED.test(said) || kind.frame.test(said));
+  return kind !== GO && inMessage && isAboveFrame(read, i, kind);
+}
+
+/** Whether it is a further line of a message, as far as this read tells: a frame is the next that says. */
+function isAboveFrame(read: string[], i: number, kind?: Kind): boolean {
+  for (const full of read.slice(i, i + 20)) {
+    const line = full.slice(0, TELLING);
+    if (HEAD.test(line) || LOGGER.test(line) || OBJECT.test(line)) return false;
+    if (kind === PYTHON && kind.gap.test(line)) return true; // its frames come below a head of theirs
+    const frame = frameOf(line);
+    if (frame && frame !== UNCAUGHT) return !kind || (frame === kind && kind !== PYTHON);
+  }
+  return false;
+}
+
+function frameOf(line: string): Kind | undefined {
+  return KINDS.find((kind) => kind.frame.test(line));
+}
+
+/** What was held: the trace, and the empty lines behind it. What was none is as many lines as before. */
+function released(trace: Trace): string[] {
+  const { lines, kind } = trace;
+  const end = kind ? lines.findLastIndex((line) => line !== "") + 1 : 0;
+  Object.assign(trace, { lines: [], bytes: 0, kind: undefined, endsBelow: false });
+  return end ? [lines.slice(0, end).join("\n"), ...lines.slice(end)] : lines;
+}
+
+// ---- nginx: the configuration that $NGINX_CONF names, and the files that it includes
+
+/** `app` is where the app answers: an address of this host, or its UNIX socket. */
 function nginxConf(app: string): string {
-  const known: NodeJS.ProcessEnv = { ...childEnv, ENTRYPOINT_STATIC: settings.static };
-  return (settings.template ?? builtIn(app)).replace(
-    /\$\{(\w+)\}/g,
-    (whole, name) => known[name] ?? whole,
+  const { template } = settings;
+  if (template === undefined) return filled(NGINX_TEMPLATE, nginxValues(app));
+  const own = outermost(template);
+  if (own.has("events")) return filled(template); // a whole file
+  if (own.has("server"))
+    return filled(
+      NGINX_TEMPLATE.replace(/server \{\n.*^ {2}\}/ms, () => OWN_SERVER),
+      nginxValues(app),
+    );
+  let conf = NGINX_TEMPLATE.replace("# ENTRYPOINT_NGINX", "include ENTRYPOINT_NGINX;");
+  const has = (place: string) =>
+    new RegExp(`\\blocation\\s+(\\^~\\s+)?"?${place}"?\\s*\\{`).test(template);
+  // What the user's part has in its own way, ours would stand beside in vain or in the way.
+  if (own.has("try_files")) conf = conf.replace('try_files "" @app;', "");
+  if (has("@app")) conf = conf.replace("location @app { proxy_pass http://app; }", "");
+  if (has("/static/?") || (has("/") && !isDirectory(settings.static)))
+    conf = conf.replace(/ {4}location \/static\/ \{.*^ {4}\}\n/ms, "");
+  return filled(conf, nginxValues(app));
+}
+
+/** What a part of the user's own may include: copies, as Deno may make links only with -A. */
+function writeNginxFiles(template: string): void {
+  const from = nginxFiles();
+  for (const name of isDirectory(from) ? fs.readdirSync(from, { recursive: true }) : []) {
+    const [file, copy] = [join(from, `${name}`), join(directory, `${name}`)];
+    const stat = fs.statSync(file, { throwIfNoEntry: false });
+    if (!stat?.isFile() || stat.size > 2 ** 20) continue; // no database
+    fs.mkdirSync(dirname(copy), { recursive: true });
+    try {
+      fs.copyFileSync(file, copy);
+    } catch {} // a key that is root's alone
+  }
+  if (outermost(template).has("events")) return;
+  const proxyParams = NGINX_TEMPLATE.match(/^ {2}proxy_(?!temp_path).*\n/gm)?.join("");
+  fs.writeFileSync(join(directory, "proxy_params"), `${proxyParams}`);
+  fs.writeFileSync(join(directory, "ENTRYPOINT_NGINX"), filled(template)); // nginx's messages name it
+}
+
+/** The directory of nginx's own files: Debian's and Alpine's, FreeBSD's, Homebrew's, OpenResty's. */
+function nginxFiles(): string {
+  const others = [
+    "/usr/local/etc/nginx",
+    "/opt/homebrew/etc/nginx",
+    "/usr/local/openresty/nginx/conf",
+  ];
+  const usual = "/etc/nginx";
+  return [usual, ...others].find((path) => fs.existsSync(`${path}/mime.types`)) ?? usual;
+}
+
+/** The environment's variables, filled in where a template names them: \${PORT}. */
+function filled(template: string, more: NodeJS.ProcessEnv = {}): string {
+  const known: NodeJS.ProcessEnv = { ...childEnv, ENTRYPOINT_STATIC: settings.static, ...more };
+  return template.replace(PLACEHOLDER, (whole, name) => known[name] ?? whole);
+}
+
+/** The directives that stand in no block. */
+function outermost(conf: string): Set<string> {
+  const TOKEN = /#[^\n]*|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[{};]|(?:\\.|\$\{\w+\}|[^\s{};\\])+/gs;
+  const names = new Set<string>();
+  let depth = 0;
+  let begins = true; // a directive
+  for (const [token] of conf.matchAll(TOKEN)) {
+    if (token.startsWith("#")) continue;
+    if (begins && depth === 0) names.add(token);
+    begins = token === "{" || token === "}" || token === ";";
+    depth += Number(token === "{") - Number(token === "}");
+  }
+  return names;
+}
+
+/** Reproducible builds date all files alike, long ago: a changed one would look unchanged. */
+function hasDates(directory: string): boolean {
+  if (!isDirectory(directory)) return true;
+  const some = fs.readdirSync(directory).slice(0, 100);
+  const dates = ["", ...some].map(
+    (name) => fs.statSync(join(directory, name), { throwIfNoEntry: false })?.mtime,
   );
+  return !dates.some((date) => date && date.getFullYear() < 1990);
+}
+
+/** What the built-in template takes from this machine. */
+function nginxValues(app: string): NodeJS.ProcessEnv {
+  const { port, appPort, grace } = settings;
+  const host = app.includes(":") ? `[${app}]` : app;
+  const addresses = Object.values(networkInterfaces()).flat();
+  const ipv6 = addresses.some((address) => address?.family === "IPv6");
+  return {
+    NGINX_USER: process.getuid?.() === 0 ? "user root; # what the app can read, nginx can" : "",
+    NGINX_DIRECTORY: directory,
+    NGINX_FILES: nginxFiles(),
+    NGINX_WORKERS: `${cpus()}`,
+    NGINX_GRACE: `${Math.max(100, Math.round((grace - 1.5) * 1000))}ms`,
+    NGINX_LISTEN_IPV6: ipv6 ? `listen [::]:${port};` : "",
+    NGINX_APP: typeof appPort === "string" ? `"unix:${appPort}"` : `${host}:${appPort}`,
+    NGINX_TRACE: json && env.GOOGLE_CLOUD_PROJECT ? TRACE_HEADERS : "",
+    NGINX_STATIC: settings.static.replace(/["\\]/g, "\\$&").replaceAll("$", () => `\${dollar}`),
+    NGINX_STATIC_DATES: hasDates(settings.static) ? "" : WITHOUT_DATES,
+  };
 }
 
 /** The CPUs that the container may use: those of its set, and no more than its quota pays for. */
@@ -1018,31 +1845,27 @@ function cpus(): number {
 }
 
 /** Transparent: what works without nginx in front works with it, from nginx 1.22 on. */
-function builtIn(app: string): string {
-  const { port, appPort, grace } = settings;
-  const files = settings.static.replace(/["\\]/g, "\\$&").replaceAll("$", () => `\${dollar}`);
-  const root = process.getuid?.() === 0;
-  const addresses = Object.values(networkInterfaces()).flat();
-  const ipv6 = addresses.some((address) => address?.family === "IPv6");
-  return `# Written by entrypoint ${VERSION} for this run.
+const NGINX_TEMPLATE = `# Written by entrypoint for this run.
 daemon off;
-${root ? "user root; # what the app can read, nginx can" : ""}
-pid "${directory}/nginx.pid";
+\${NGINX_USER}
+pid "\${NGINX_DIRECTORY}/nginx.pid";
 error_log stderr warn;
-worker_processes ${cpus()};
-worker_shutdown_timeout ${Math.max(100, Math.round((grace - 1.5) * 1000))}ms; # shortly before ENTRYPOINT_GRACE ends
+worker_processes \${NGINX_WORKERS};
+worker_shutdown_timeout \${NGINX_GRACE}; # shortly before ENTRYPOINT_GRACE ends
 events { worker_connections 4096; }
 http {
-  access_log /dev/stdout;
-  include /etc/nginx/mime[.]types; # a pattern may match nothing
+  log_format main '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent '
+    '"$http_referer" "$http_user_agent" "$http_x_forwarded_for"\${NGINX_TRACE}';
+  access_log /dev/stdout main;
+  include "\${NGINX_FILES}/mime[.]types"; # a pattern may match nothing
   types { text/javascript mjs; } # which it lacks
   types_hash_max_size 4096;
   default_type application/octet-stream;
-  client_body_temp_path "${directory}/body";
-  proxy_temp_path "${directory}/proxy";
-  fastcgi_temp_path "${directory}/fastcgi";
-  uwsgi_temp_path "${directory}/uwsgi";
-  scgi_temp_path "${directory}/scgi";
+  client_body_temp_path "\${NGINX_DIRECTORY}/body";
+  proxy_temp_path "\${NGINX_DIRECTORY}/proxy";
+  fastcgi_temp_path "\${NGINX_DIRECTORY}/fastcgi";
+  uwsgi_temp_path "\${NGINX_DIRECTORY}/uwsgi";
+  scgi_temp_path "\${NGINX_DIRECTORY}/scgi";
   sendfile on;
   server_tokens off;
   absolute_redirect off;
@@ -1055,51 +1878,97 @@ http {
   ignore_invalid_headers off;
   large_client_header_buffers 8 64k;
 
-  ${files.includes("$") ? 'geo $dollar { default "$"; }' : ""}
+  # Streamed, and with the headers that came. These lines are the file proxy_params as well.
+  proxy_http_version 1.1;
+  proxy_request_buffering off;
+  proxy_buffering off;
+  proxy_read_timeout 3600s;
+  proxy_send_timeout 3600s;
+  proxy_buffer_size 64k;
+  proxy_buffers 8 64k;
+  proxy_busy_buffers_size 128k;
+  proxy_redirect off;
+  proxy_pass_header Server;
+  proxy_pass_header Date;
+  proxy_ignore_headers X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Buffering X-Accel-Charset;
+  proxy_pass_header X-Accel-Redirect;
+  proxy_pass_header X-Accel-Expires;
+  proxy_pass_header X-Accel-Limit-Rate;
+  proxy_pass_header X-Accel-Buffering;
+  proxy_pass_header X-Accel-Charset;
+  proxy_pass_header X-Pad;
+  proxy_set_header Host $app_host;
+  proxy_set_header Connection $app_connection;
+  proxy_set_header Upgrade $http_upgrade;
+  proxy_set_header X-Forwarded-For $app_forwarded_for;
+  proxy_set_header X-Forwarded-Proto $app_forwarded_proto;
+
+  # The same for PHP and uwsgi, as far as it goes: they want to know the length of a body first, and
+  # unbuffered nginx would keep connections that php-fpm closes.
+  fastcgi_read_timeout 3600s;
+  fastcgi_send_timeout 3600s;
+  fastcgi_buffer_size 64k;
+  fastcgi_buffers 8 64k;
+  fastcgi_busy_buffers_size 128k;
+  uwsgi_buffering off;
+  uwsgi_read_timeout 3600s;
+  uwsgi_send_timeout 3600s;
+  uwsgi_buffer_size 64k;
+  uwsgi_buffers 8 64k;
+  uwsgi_busy_buffers_size 128k;
+
+  geo $dollar { default "$"; }
   upstream app {
-    server ${app}:${appPort};
+    server \${NGINX_APP};
     keepalive 64;
     keepalive_timeout 1s; # less than any app's, so that none closes a connection just taken
   }
   server {
-    listen ${port};
-    ${ipv6 ? `listen [::]:${port};` : ""}
+    listen \${PORT};
+    \${NGINX_LISTEN_IPV6}
     server_name localhost;
 
-    # What a proxy outside has set stays as it came. (Each \`map\` would cost the start a millisecond.)
-    set $connection_header "";
-    set $host_header $http_host;
-    set $forwarded_for $http_x_forwarded_for;
-    set $forwarded_proto $http_x_forwarded_proto;
-    if ($http_connection ~* upgrade) { set $connection_header upgrade; }
-    if ($host_header = "") { set $host_header $host; }
-    if ($forwarded_for = "") { set $forwarded_for $remote_addr; }
-    if ($forwarded_proto = "") { set $forwarded_proto $scheme; }
+    set $app_connection "";
+    set $app_host $http_host;
+    set $app_forwarded_for $http_x_forwarded_for;
+    set $app_forwarded_proto $http_x_forwarded_proto;
+    if ($http_connection ~* upgrade) { set $app_connection upgrade; }
+    if ($app_host = "") { set $app_host $host; }
+    if ($app_forwarded_for = "") { set $app_forwarded_for $remote_addr; }
+    if ($app_forwarded_proto = "") { set $app_forwarded_proto $scheme; }
 
-    ${isDirectory(settings.static) ? `location /static/ { alias "${files}/"; }` : ""}
-    location / {
-      proxy_pass http://app;
-      proxy_http_version 1.1;
-      proxy_request_buffering off;
-      proxy_buffering off;
-      proxy_read_timeout 3600s;
-      proxy_send_timeout 3600s;
-      proxy_buffer_size 64k;
-      proxy_buffers 8 64k;
-      proxy_busy_buffers_size 128k;
-      proxy_redirect off;
-      proxy_pass_header Server;
-      proxy_pass_header Date;
-      proxy_set_header Host $host_header;
-      proxy_set_header Connection $connection_header;
-      proxy_set_header Upgrade $http_upgrade;
-      proxy_set_header X-Forwarded-For $forwarded_for;
-      proxy_set_header X-Forwarded-Proto $forwarded_proto;
+    # ENTRYPOINT_NGINX
+    try_files "" @app; # what no location takes
+    location @app { proxy_pass http://app; }
+    location /static/ {
+      alias "\${NGINX_STATIC}/";
+      try_files $uri @app;
+      error_page 403 404 405 = @app;
+      expires epoch; # Cache-Control: no-cache
+      charset utf-8;
+      charset_types text/css text/javascript application/javascript text/plain text/xml text/csv text/markdown;
+      gzip on;
+      gzip_vary on;
+      gzip_proxied any;
+      gzip_types text/css text/javascript application/javascript application/json image/svg+xml
+        text/plain text/xml application/xml text/csv text/markdown application/manifest+json;
+      \${NGINX_STATIC_DATES}
     }
   }
 }
 `;
-}
+
+const WITHOUT_DATES = `etag off; if_modified_since off; add_header Last-Modified "";`;
+
+// After a tab each, which no value can hold: nginx writes it as \x09.
+const TRACE_HEADERS = "\\t$http_traceparent\\t$http_x_cloud_trace_context";
+
+/** In place of the built-in server: the user's, and the variables of proxy_params. */
+const OWN_SERVER = `map $http_connection $app_connection { ~*upgrade upgrade; default ""; }
+  map $http_host $app_host { "" $host; default $http_host; }
+  map $http_x_forwarded_for $app_forwarded_for { "" $remote_addr; default $http_x_forwarded_for; }
+  map $http_x_forwarded_proto $app_forwarded_proto { "" $scheme; default $http_x_forwarded_proto; }
+  include ENTRYPOINT_NGINX;`;
 
 const code = await main(process.argv.slice(2)).catch((error) => {
   say(`${error.message}: cannot go on`, "ERROR");
