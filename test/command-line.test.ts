@@ -23,6 +23,7 @@ async function printed(run: Run): Promise<string | undefined> {
 section("command line", (it) => {
   it("--help says how to call it and names every variable, on stdout", async (box) => {
     const { code, stdout, stderr } = await ended(box, ["--help"]);
+    expect(await ended(box, ["-h"])).toMatchObject({ code, stdout });
     expect(code).toBe(0);
     expect(stderr).toBe("");
     for (const word of ["-f FILE", "--check", "COMMAND", "PORT", "APP_PORT", "release:"])
@@ -33,6 +34,7 @@ section("command line", (it) => {
 
   it("--version is the version of package.json", async (box) => {
     const { code, stdout } = await ended(box, ["--version"]);
+    expect(await ended(box, ["-V"])).toMatchObject({ code, stdout });
     expect(code).toBe(0);
     expect(stdout).toContain(manifest.version);
   });
@@ -259,6 +261,13 @@ section("the environment", (it) => {
     });
   }
 
+  it("with a variable that is none gets a warning", async (box) => {
+    const env = { ENTRYPOINT_GRACEE: "5", ENTRYPOINT_GRACE: "5" };
+    const { code, stderr } = await ended(box, ["--check", "cat"], env);
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/^entrypoint \| ENTRYPOINT_GRACEE: there is no such variable.*\n$/);
+  });
+
   it("is reported with all its mistakes at once", async (box) => {
     const { code, errors } = await ended(box, ["true"], {
       PORT: "http",
@@ -365,31 +374,27 @@ section("--check", (it) => {
     expect(code).toBe(0);
     const rows = new Map(stdout.split("\n").map((row) => [row.split(" ")[0], row]));
     const row = (name: string) => (rows.get(name) ?? "").replace(/ +/g, " ");
-    expect(row("early")).toMatch(/^early 8080 no SIGTERM touch started .*put it last/);
-    expect(row("app")).toMatch(/^app 9009 .*listen.* SIGTERM PORT=\$APP_PORT touch started$/);
+    expect(row("early")).toMatch(/^early 8080 no by program touch started$/);
+    expect(row("app")).toMatch(/^app 9009 .*listens by program PORT=\$APP_PORT touch started$/);
     expect(row("other")).toMatch(/^other 9001 .*listen.* SIGINT env A='b c'/);
     expect(row("numbered")).toMatch(/^numbered 9003 .*listen.* SIGUSR1 /);
     expect(row("short")).toMatch(/^short 9004 .*listen.* SIGQUIT /);
-    expect(row("release")).toMatch(/^release .* end SIGTERM touch started$/);
-    expect(row("last")).toMatch(/^last 9002 no SIGQUIT PORT=9002 \/usr\/sbin\/nginx/);
+    expect(row("release")).toMatch(/^release .* end by program touch started$/);
+    expect(row("last")).toMatch(/^last 9002 no by program PORT=9002 \/usr\/sbin\/nginx/);
     expect(fs.existsSync(path.join(box.dir, "started"))).toBe(false);
   });
 
   it("sees PORT and the program behind whatever may stand before them", async (box) => {
     const cases: [string, string, string][] = [
-      ["S=$(cat /etc/hostname) PORT=9001 cat", "9001", "SIGTERM"],
-      ['A="$(echo "x y")" B=`id -u` C=$((1+2)) PORT=9001 cat', "9001", "SIGTERM"],
-      ["A=$" + "{X:-a b} PORT=9001 cat", "9001", "SIGTERM"],
-      ["exec env PORT=9001 cat", "9001", "SIGTERM"],
-      ["/usr/bin/env -i -u X PORT='9001' cat", "9001", "SIGTERM"],
+      ["S=$(cat /etc/hostname) PORT=9001 cat", "9001", "by program"],
+      ['A="$(echo "x y")" B=`id -u` C=$((1+2)) PORT=9001 cat', "9001", "by program"],
+      ["A=$" + "{X:-a b} PORT=9001 cat", "9001", "by program"],
+      ["exec env PORT=9001 cat", "9001", "by program"],
+      ["/usr/bin/env -i -u X PORT='9001' cat", "9001", "by program"],
+      ["PORT=/run/app.sock cat", "/run/app.sock", "by program"],
       ["STOPSIGNAL=sigint cat", "8080", "SIGINT"],
-      ['"nginx" -c x', "8080", "SIGQUIT"],
-      ["cd / && exec nginx -g 'daemon off; user x;'", "8080", "SIGQUIT"],
-      ["cat <x >y && A=$(id) env -u B nginx -c y 2>&1", "8080", "SIGQUIT"],
-      ["(nginx -c x)", "8080", "SIGQUIT"],
-      ["nginx -t; cat", "8080", "SIGTERM"],
-      ["cat nginx", "8080", "SIGTERM"],
-      ["sh -c 'exec nginx'", "8080", "SIGTERM"],
+      ["STOPSIGNAL=37 nginx -c x", "8080", "37"],
+      ["cd / && PORT=9001 nginx -c x", "8080", "by program"],
     ];
     box.write(
       "Procfile",
@@ -398,7 +403,7 @@ section("--check", (it) => {
     const { stdout } = await ended(box, ["--check"]);
     const rows = stdout.trim().split("\n").slice(1);
     const seen = rows.map((row) =>
-      /^\S+ +(\d+) +(?:no|until it listens) +(\S+)/.exec(row)?.slice(1),
+      /^\S+ +(\S+) +(?:no|until it listens) +(by program|\S+)/.exec(row)?.slice(1),
     );
     expect(seen).toEqual(
       cases.map(([, port, signal], i) => [port.replace("9001", `900${i}`), signal]),
@@ -418,8 +423,8 @@ section("--check", (it) => {
     expect(code).toBe(0);
     const rows = stdout.trim().replace(/ +/g, " ").split("\n");
     expect(rows).toHaveLength(3);
-    expect(rows[1]).toMatch(/^app 8081 .*listen.* SIGTERM PORT=\$APP_PORT cat 'two words'$/);
-    expect(rows[2]).toMatch(/^nginx 8080 no SIGQUIT nginx -c \$NGINX_CONF/);
+    expect(rows[1]).toMatch(/^app 8081 .*listens by program PORT=\$APP_PORT cat 'two words'$/);
+    expect(rows[2]).toMatch(/^nginx 8080 no by program nginx -c \$NGINX_CONF/);
   });
 
   it("reports errors with code 2, and programs that are not there", async (box) => {
@@ -432,6 +437,20 @@ section("--check", (it) => {
     expect((await ended(box, ["--check", "no-such-program"])).code).toBe(2);
   });
 
+  it("warns of what may still be well", async (box) => {
+    const check = async (...lines: string[]) => {
+      box.write("Procfile", lines.join("\n"));
+      const { code, stderr } = await ended(box, ["--check"]);
+      return [code, stderr];
+    };
+    const nginx = "nginx: nginx -c $NGINX_CONF";
+    expect(await check("app: PORT=$APP_PORT cat", nginx)).toEqual([0, ""]);
+    expect(await check("app: cat", nginx)).toEqual([0, expect.stringContaining("PORT=$APP_PORT")]);
+    const made = await check("release: cat", "web: ./made-by-release");
+    expect(made).toEqual([0, expect.stringMatching(/web: \.\/made-by-release: .*release/)]);
+    expect((await check("release: ./no-such-program", "web: cat"))[0]).toBe(2);
+  });
+
   it("does not guess about a command that only sh can read", async (box) => {
     const lines = [
       "a: for i in 1 2; do echo $i; done",
@@ -441,6 +460,10 @@ section("--check", (it) => {
       "e: [ -f x ] || exit 3",
       "f: . ./settings && cat",
       "g: A=b exec env C=d cat",
+      'h: env -S "cat x"',
+      "i: env -C /tmp cat",
+      "j: $D/bin/server",
+      "k: ~/bin/server",
     ];
     box.write("Procfile", lines.join("\n"));
     const { code, stderr } = await ended(box, ["--check"]);

@@ -4,12 +4,16 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import { createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
 import type { Answer, Load } from "./docker/client.ts";
 import { bun, compiled, demoApp, eventually, root, staticFiles, within } from "./harness.ts";
+import { Greeter } from "./recipes/grpc-web/greet_pb.ts";
 
 const MINUTES = 60_000;
 const work = fs.mkdtempSync(path.join(os.tmpdir(), "entrypoint-docker-"));
 const client = path.join(import.meta.dir, "docker/client.ts");
+const node = fs.realpathSync(path.join(root, "node_modules/node/bin/node"));
 
 // ---- Commands
 
@@ -170,8 +174,8 @@ describe("the image", () => {
       ExposedPorts: { "8080/tcp": {} },
       StopSignal: "SIGTERM",
     });
-    const version = Config.Labels["org.opencontainers.image.version"];
-    expect(await docker("run", "--rm", image, "--version")).toBe(`entrypoint ${version}`);
+    const version = await docker("run", "--rm", image, "--version");
+    expect(version).toMatch(/^entrypoint \d+\.\d+\.\d+$/);
   });
 
   inEngine("is what it is built on, the binary, and less than 5 MB", async () => {
@@ -200,16 +204,32 @@ describe("the image", () => {
     expect(after).toHaveLength(before.length);
     expect(after.filter((layer) => !before.includes(layer))).toHaveLength(1);
   });
+});
 
-  inEngine("is compiled for arm64 with --platform linux/arm64", async () => {
-    const tag = `${mark}:arm64`;
-    await build(tag, "--platform", "linux/arm64", "--target", "build", ".");
-    const id = await docker("create", "--label", mark, tag);
-    const file = path.join(work, "arm64");
-    await docker("cp", `${id}:/src/dist/entrypoint`, file);
-    const AARCH64 = 183; // e_machine of an ELF header
-    expect(fs.readFileSync(file).readUInt16LE(18)).toBe(AARCH64);
-  });
+// e_machine of an ELF header, and what loads it: glibc's, or musl's.
+const binaries = [
+  { target: "binary", arch: "amd64", machine: 62, loader: "/lib64/ld-linux-x86-64.so.2" },
+  { target: "binary", arch: "arm64", machine: 183, loader: "/lib/ld-linux-aarch64.so.1" },
+  { target: "binary-musl", arch: "amd64", machine: 62, loader: "/lib/ld-musl-x86_64.so.1" },
+  { target: "binary-musl", arch: "arm64", machine: 183, loader: "/lib/ld-musl-aarch64.so.1" },
+];
+
+describe("an image with nothing but the binary", () => {
+  for (const { target, arch, machine, loader } of binaries)
+    inEngine(`--target ${target} --platform linux/${arch}`, async () => {
+      const dir = path.join(work, `${target}-${arch}`);
+      const options = ["--target", target, "--platform", `linux/${arch}`, "--output", dir];
+      await docker("build", "--quiet", "--network", "host", ...options, ".");
+      const files = fs.readdirSync(dir, { recursive: true, withFileTypes: true });
+      const names = files.filter((file) => !file.isDirectory()).map(({ name }) => name);
+      expect(names).toEqual(["entrypoint"]);
+      const file = path.join(dir, "usr/local/bin/entrypoint");
+      const header = fs.readFileSync(file).subarray(0, 4096);
+      expect(header.readUInt16LE(18)).toBe(machine);
+      expect(header.toString("latin1")).toContain(`${loader}\0`);
+      expect(fs.statSync(file).mode & 0o777).toBe(0o755);
+      fs.rmSync(dir, { recursive: true });
+    });
 });
 
 // ---- Ways to run it
@@ -251,6 +271,15 @@ const ways: Way[] = [
     way: "docker run as root",
     options: ["--user", "0:0", "-p", "127.0.0.1::8080"],
     inside: [/^Uid:\s0\s0\s0\s0$/m],
+  },
+  {
+    way: "docker run --stop-signal SIGWINCH, as PID 1, the app behind a shell",
+    options: [
+      ...["--stop-signal", "SIGWINCH", "--entrypoint", "entrypoint", "--cap-drop", "ALL"],
+      ...["-p", "127.0.0.1::8080"],
+    ],
+    words: ["sh", "-c", "cd . && env BUN_BE_BUN=1 entrypoint app.ts; exit $?"],
+    inside: [],
   },
 ];
 
@@ -320,6 +349,76 @@ for (const { way, inside, ...start } of ways) {
   });
 }
 
+// ---- What people type
+
+describe("by hand", () => {
+  inEngine("docker exec kill -HUP 1 reloads nginx, and nginx -s reload says why it cannot", () =>
+    inContainer({ options: ["-p", "127.0.0.1::8080"] }, async (container) => {
+      await container.line(/ready in/);
+      const workers = () => container.exec("grep -l '^Name:.nginx' /proc/[0-9]*/status");
+      const before = await workers();
+      await container.exec("kill -HUP 1");
+      await eventually(
+        "other workers",
+        async () => (await workers().catch(() => before)) !== before,
+      );
+      const { code, err } = await command(
+        "docker",
+        "exec",
+        container.name,
+        "nginx",
+        "-s",
+        "reload",
+      );
+      expect([code, err]).toEqual([1, expect.stringContaining('"/run/nginx.pid" failed')]);
+    }),
+  );
+
+  inEngine("--entrypoint gives a shell with its stdin, without it bash is the app", async () => {
+    const run = ["docker", "run", "--rm", "--interactive", "--label", mark];
+    const shell = Bun.spawn([...run, "--entrypoint", "bash", image], {
+      env,
+      stdin: Buffer.from("echo hello; exit 3\n"),
+      stdout: "pipe",
+    });
+    expect(await new Response(shell.stdout).text()).toBe("hello\n");
+    expect(await shell.exited).toBe(3);
+    const { code, err } = await command(...run, image, "bash");
+    expect([code, err]).toEqual([0, expect.stringContaining("app: exit code 0 after")]);
+  });
+
+  inEngine("gRPC passes the README's server block", async () => {
+    const readme = fs.readFileSync(path.join(root, "README.md"), "utf8");
+    const blocks = [...readme.matchAll(/^ *```nginx\n(.*?)^ *```/gms)].map(
+      ([, block = ""]) => block,
+    );
+    const conf = path.join(work, "grpc.conf");
+    fs.writeFileSync(conf, blocks.find((block) => block.includes("grpc_pass")) ?? "");
+    const { outputs } = await Bun.build({
+      entrypoints: [path.join(import.meta.dir, "recipes/grpc-web/server.ts")],
+      target: "node",
+    });
+    const server = path.join(work, "server.mjs");
+    await Bun.write(server, (await outputs[0]?.text()) ?? "");
+    const volumes = { [conf]: "/my.conf", [server]: "/server.mjs", [node]: "/usr/local/bin/node" };
+    const mounted = Object.entries(volumes).flatMap(([from, to]) => ["-v", `${from}:${to}:ro`]);
+    const options = [...mounted, "-e", "ENTRYPOINT_NGINX=/my.conf", "-p", "127.0.0.1::8080"];
+    await inContainer({ options, words: ["node", "/server.mjs"] }, async (container) => {
+      await container.line(/ready in/);
+      const [, port] = /:(\d+)$/m.exec(await docker("port", container.name)) ?? [];
+      const greeter = createClient(
+        Greeter,
+        createGrpcTransport({ baseUrl: `http://127.0.0.1:${port}` }),
+      );
+      expect((await greeter.hello({ name: "you" })).text).toBe("Hello, you");
+      const numbers: number[] = [];
+      for await (const { number } of greeter.count({ to: 3 })) numbers.push(number);
+      expect(numbers).toEqual([1, 2, 3]);
+      await container.line(/"POST \/greet\.Greeter\/Count HTTP\/2\.0" 200/);
+    });
+  });
+});
+
 // ---- PID 1
 
 const serve = ["env", "BUN_BE_BUN=1", "entrypoint", "app.ts"];
@@ -333,8 +432,8 @@ describe("zombies", () => {
     { pid1: "with --init", options: ["--init", "--entrypoint", "entrypoint"], warned: false },
   ];
   for (const { pid1, options, warned } of inits) {
-    const what = warned ? "are warned of" : "of 10,000 orphans: none";
-    const words = ["sh", "-c", orphans(warned ? 100 : 10_000)];
+    const what = warned ? "are warned of" : "of 1,000 orphans: none";
+    const words = ["sh", "-c", orphans(warned ? 100 : 1000)];
     inEngine(`${what}, ${pid1}`, () =>
       inContainer({ options, words }, async (container) => {
         await container.line(/ready in/);
@@ -452,6 +551,85 @@ describe("elsewhere", () => {
     });
   });
 
+  describe("an image in Alpine's layout", () => {
+    const alpine = `${mark}:alpine`;
+    const app = `${mark}:alpine-app`;
+    const context = path.join(work, "alpine");
+
+    /** Tests run at the same time: who comes first builds. */
+    let built: Promise<void> | undefined;
+    const ready = () => {
+      built ??= buildBoth();
+      return built;
+    };
+    const buildBoth = async () => {
+      fs.mkdirSync(context);
+      fs.copyFileSync(demoApp, path.join(context, "app.ts"));
+      const lines = ["app: BUN_BE_BUN=1 entrypoint app.ts", "beat: while :; do sleep 1; done"];
+      fs.writeFileSync(path.join(context, "Procfile"), `${lines.reverse().join("\n")}\n`);
+      fs.copyFileSync(
+        path.join(root, "dist/musl/libstdc++.so.6"),
+        path.join(context, "libstdc++.so.6"),
+      );
+      await build(`${mark}:binary-musl`, "--target", "binary-musl", ".");
+      await build(alpine, "--file", "test/docker/alpine.Dockerfile", context);
+      const text = fs.readFileSync(path.join(import.meta.dir, "docker/app.Dockerfile"), "utf8");
+      expect(fs.readFileSync(path.join(root, "README.md"), "utf8")).toContain(text);
+      fs.writeFileSync(
+        path.join(context, "Dockerfile"),
+        text
+          .replace("FROM alpine", `FROM ${alpine}`)
+          .replace("=entrypoint:binary-musl", `=${mark}:binary-musl`),
+      );
+      await build(app, context);
+    };
+
+    const users: [who: string, ...options: string[]][] = [
+      ["root", "--user", "0:0"],
+      ["another user", "--user", "12345:12345"],
+      ["another user, locked down", ...lockedDown],
+    ];
+    for (const [who, ...options] of users)
+      inEngine(`starts, serves and drains as ${who}`, async () => {
+        await ready();
+        const published = options.includes("none") ? [] : ["-p", "127.0.0.1::8080"];
+        await inContainer({ of: app, options: [...options, ...published] }, async (container) => {
+          await container.line(/ready in/);
+          const slow = container.client<Answer[]>("get", "/slow?ms=1500");
+          await container.line(/app +\| GET \/slow/);
+          expect(await container.stop()).toMatchObject({ code: 0 });
+          const [answer] = await slow;
+          expect(answer).toMatchObject({ status: 200, body: "slow, but here\n" });
+        });
+      });
+
+    inEngine("says what is missing: the right binary, or libstdc++", async () => {
+      await ready();
+      const run = async (of: string, ...options: string[]) => {
+        const { code, err } = await command(
+          "docker",
+          "run",
+          "--rm",
+          "--label",
+          mark,
+          ...options,
+          of,
+        );
+        return [code, err];
+      };
+      const glibc = ["--volume", `${compiled.command[0]}:/usr/local/bin/entrypoint:ro`];
+      expect(await run(app, ...glibc)).toEqual([
+        127,
+        expect.stringContaining("exec entrypoint failed: No such file or directory"),
+      ]);
+      const without = ["--volume", "/dev/null:/usr/lib/libstdc++.so.6:ro"];
+      expect(await run(app, ...without)).toEqual([
+        127,
+        expect.stringContaining("Error loading shared library libstdc++.so.6: "),
+      ]);
+    });
+  });
+
   for (const userland of ["debian:bookworm-slim", "debian:trixie-slim"])
     inEngine(`the binary needs nothing but ${userland}`, async () => {
       const app = "BUN_BE_BUN=1 entrypoint -e 'Bun.serve({ fetch: () => new Response() })'";
@@ -492,12 +670,26 @@ describe("gVisor", () => {
       wait $!
       echo "stop: $?"
       ${entrypoint} sh -c "exit 7"
-      echo "crash: $?"`,
+      echo "crash: $?"
+      cd /tmp
+      echo 'store: PORT=9001 trap "echo store ends; exit 0" TERM; while :; do sleep 0.1; done' >Procfile
+      echo 'app: BUN_BE_BUN=1 ${entrypoint} ${demoApp}; exit $?' >>Procfile
+      echo 'worker: sleep 1000 | cat' >>Procfile
+      ENTRYPOINT_READY=0 ${entrypoint} &
+      BUN_BE_BUN=1 ${entrypoint} -e '
+        while (!(await fetch("http://127.0.0.1:8080/").catch(() => false))) await Bun.sleep(50);'
+      kill -TERM $!
+      wait $!
+      echo "shells: $?"`,
     );
     const { out, err } = await command(...gvisor, "sh", script);
     expect(out).toContain("200 200\n");
     expect(out).toContain("stop: 0\n");
     expect(out).toContain("crash: 7\n");
     expect(err).toContain("SIGTERM: stopping nginx, then app");
+    // There no mask is told: a shell gets SIGTERM, and so does who is behind it.
+    expect(out).toContain("store  | store ends\n");
+    expect(out).toContain("shells: 0\n");
+    expect(err).toContain("SIGTERM: stopping worker, app, then store");
   });
 });

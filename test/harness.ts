@@ -5,7 +5,7 @@ import { dlopen, ptr } from "bun:ffi";
 import { describe, test } from "bun:test";
 import { randomUUID } from "node:crypto";
 import fs from "node:fs";
-import { createServer } from "node:net";
+import { connect, createServer, type Socket } from "node:net";
 import os from "node:os";
 import path from "node:path";
 import { scripts } from "../package.json";
@@ -13,6 +13,10 @@ import { scripts } from "../package.json";
 export interface Runtime {
   name: string;
   command: string[];
+  /** A folder in front of PATH. */
+  path?: string;
+  /** The sections that it is tried in, where not in all. */
+  sections?: string[];
 }
 
 export const root = path.resolve(import.meta.dir, "..");
@@ -25,24 +29,66 @@ export const compiled: Runtime = {
   command: [path.join(root, "dist/entrypoint")],
 };
 
+const busybox = path.join(root, "dist/busybox"); // its sh is BusyBox's
+
+const [arch, machine] = process.arch === "arm64" ? ["arm64", "aarch64"] : ["x64", "x86_64"];
+
+/** For Alpine, with what Alpine has. test/musl.sh makes it; only this loader looks there. */
+const musl: Runtime = {
+  name: "musl",
+  command: [
+    ...[`/lib/ld-musl-${machine}.so.1`, "--library-path", path.join(root, "dist/musl")],
+    path.join(root, `dist/entrypoint-linux-${arch}-musl`),
+  ],
+  path: busybox,
+};
+
 const npm = (name: string) => path.join(root, "node_modules/.bin", name);
 const source = path.join(root, "entrypoint.ts");
 const bundle = path.join(root, "dist/entrypoint.mjs");
 
+/** Where a runtime can make a difference; the executables are tried in all sections. */
+const core = [
+  ...["the Procfile", "the environment", "start", "the race", "signals", "stop"],
+  ...["json", "raw", "nginx", "a pipe"],
+];
+const most = [
+  ...core,
+  ...["command line", "logs", "a reader", "traces", "a stop", "/static/", "what the app answers"],
+  ...["a configuration of one's own", "big objects", "nginx's access lines", "colour"],
+];
+
 /** What the program runs as. ENTRYPOINT_TEST_RUNTIME names one of them to try only that. */
 export const runtimes: Runtime[] = [
   compiled,
-  { name: "bun", command: [bun, source] },
-  { name: "node", command: [npm("node"), source] },
-  { name: "deno", command: [npm("deno"), ...scripts.deno.split(" ").slice(1, -1), source] },
-  { name: "node, one file", command: [npm("node"), bundle] },
+  {
+    ...compiled,
+    name: "compiled, BusyBox's sh",
+    path: busybox,
+    sections: ["the Procfile", "stop", "a stop", "signals", "the race"],
+  },
+  musl,
+  { name: "bun", command: [bun, source], sections: core },
+  // Slow to start, and the one file is the same.
+  { name: "node", command: [npm("node"), source], sections: ["start", "the race"] },
+  {
+    name: "deno",
+    command: [npm("deno"), ...scripts.deno.split(" ").slice(1, -1), source],
+    sections: core,
+  },
+  { name: "node, one file", command: [npm("node"), bundle], sections: most },
 ].filter(({ name }) => name === (process.env.ENTRYPOINT_TEST_RUNTIME ?? name));
+
+export const binaries = runtimes.filter(({ name }) => name === "compiled" || name === "musl");
 
 /** Deno's stdout blocks while its reader stalls, and its children hold their pipes twice. */
 export const withoutDeno = runtimes.filter(({ name }) => name !== "deno");
 
+/** Deno lets nobody read /proc without -A, nor connect to what is not allowed by name. */
+export const tellsProc = withoutDeno;
+
 /** Node and Deno block while a terminal stalls that they write to. */
-export const onBun = runtimes.filter(({ name }) => name === "compiled" || name === "bun");
+export const onBun = runtimes.filter(({ name }) => !/^(node|deno)/.test(name));
 
 /** Whether we may make namespaces: root can, but not in a container. */
 export const hasNamespaces =
@@ -424,12 +470,13 @@ export class Box {
   }
 
   /** The environment of a run: as good as none, and a mark by which its processes are known. */
-  env(more: Record<string, string> = {}): Record<string, string> {
+  env(more: Record<string, string> = {}, runtime = this.runtime): Record<string, string> {
+    const paths = [runtime.path, process.env.PATH ?? "/usr/sbin:/usr/bin:/sbin:/bin"];
     return {
-      PATH: process.env.PATH ?? "/usr/sbin:/usr/bin:/sbin:/bin",
+      PATH: paths.filter(Boolean).join(":"),
       HOME: this.base,
       TMPDIR: this.tmp,
-      ENTRYPOINT_TEST_MARK: this.mark,
+      TEST_MARK: this.mark,
       ...more,
     };
   }
@@ -437,7 +484,7 @@ export class Box {
   start(args: string[], options: Options = {}): Run {
     const { runtime = this.runtime, env, wrap = (words) => words, unread } = options;
     const command = wrap([...runtime.command, ...args]);
-    const run = new Run(command, this.dir, this.env(env), unread);
+    const run = new Run(command, this.dir, this.env(env, runtime), unread);
     this.runs.push(run);
     return run;
   }
@@ -471,6 +518,7 @@ export class Box {
     }
     for (const { pid, pgrp } of left) {
       const command = commandLine(pid);
+      if (command === "") continue; // it has ended, and is not yet a zombie
       if (this.mayEscape?.test(command)) continue;
       complaints.push(`left behind: process ${pid} of group ${pgrp}: ${command}`);
     }
@@ -495,6 +543,7 @@ export type It = (title: string, body: (box: Box) => Promise<void>, ms?: number)
 /** A section of the design: its tests run on each runtime, each in a box of its own. */
 export function section(name: string, define: (it: It) => void, on: Runtime[] = runtimes): void {
   for (const runtime of on) {
+    if (runtime.sections && !runtime.sections.includes(name)) continue;
     describe(`${name} (${runtime.name})`, () => {
       define((title, body, ms = 60_000) => {
         test(
@@ -565,3 +614,66 @@ export function onSignal(signal: string, name: string, then = "exit 0"): string 
 
 /** Says that it is up, then lives for ever, in steps short enough for a trap to run at once. */
 export const forever = "echo up; while :; do sleep 0.02; done";
+
+// ---- The demo app behind nginx, and a client of which every byte is ours
+
+export interface Launched {
+  run: Run;
+  port: number;
+  appPort: number;
+  url: string;
+}
+
+/** Not yet ready: `run.line(/ready in/)` waits for that. */
+export async function launchDemo(box: Box, { env, ...options }: Options = {}): Promise<Launched> {
+  const [port, appPort] = [await freePort(), await freePort()];
+  const run = box.start([bun, demoApp], {
+    ...options,
+    env: { PORT: `${port}`, APP_PORT: `${appPort}`, ENTRYPOINT_STATIC: staticFiles, ...env },
+  });
+  return { run, port, appPort, url: `http://127.0.0.1:${port}` };
+}
+
+/** A connection of which every byte is ours. */
+export class Raw {
+  text = "";
+  closed = false;
+  private readonly socket: Socket;
+
+  constructor(port: number, host = "127.0.0.1") {
+    this.socket = connect({ port, host });
+    this.socket.setEncoding("latin1");
+    this.socket.on("data", (chunk) => {
+      this.text += chunk;
+    });
+    this.socket.on("error", () => {
+      this.closed = true;
+    });
+    this.socket.on("close", () => {
+      this.closed = true;
+    });
+  }
+
+  send(text: string): this {
+    this.socket.write(text, "latin1");
+    return this;
+  }
+
+  async received(pattern: RegExp, ms?: number): Promise<void> {
+    const look = () => {
+      if (pattern.test(this.text)) return true;
+      if (this.closed) throw new Error(`no ${pattern} in: ${this.text}`);
+      return undefined;
+    };
+    await eventually(`${pattern} in an answer`, look, ms);
+  }
+
+  async everything(): Promise<string> {
+    await eventually("the end of a connection", () => this.closed);
+    return this.text;
+  }
+
+  close(): void {
+    this.socket.destroy();
+  }
+}

@@ -3,7 +3,7 @@
 import { expect } from "bun:test";
 import fs from "node:fs";
 import path from "node:path";
-import { type Box, compiled, section } from "./harness.ts";
+import { type Box, binaries, section } from "./harness.ts";
 
 const harmless = ["one: echo $SECRET.$PORT; echo err >&2; exit 3"];
 
@@ -61,8 +61,8 @@ section(
     it("may lie beside the binary, too", async (box) => {
       layTraps(box, "bin");
       const copy = path.join(box.dir, "bin", "entrypoint");
-      fs.copyFileSync(compiled.command[0] ?? "", copy);
-      const run = box.procfile(harmless, { wrap: () => [copy] });
+      fs.copyFileSync(box.runtime.command.at(-1) ?? "", copy);
+      const run = box.procfile(harmless, { wrap: (command) => [...command.slice(0, -1), copy] });
       expect((await run.exit()).code).toBe(3);
       expect(run.stdout.text).toBe("one | .8080\n");
       expect(fs.existsSync(path.join(box.base, "trapped"))).toBe(false);
@@ -78,5 +78,33 @@ section(
       expect((await run.exit()).code).toBe(3);
     });
   },
-  [compiled],
+  binaries,
+);
+
+const elsewhere = "/no/such/file";
+const forTheApp: Record<string, string>[] = [
+  { BUN_OPTIONS: "--preload ./ends.js" },
+  { BUN_OPTIONS: "--version" },
+  { BUN_OPTIONS: "--cwd=/" },
+  { BUN_OPTIONS: `--config=${elsewhere}` },
+  { BUN_INSPECT: "ws://127.0.0.1:0/x?wait=1" },
+  { BUN_INSPECT: "ws://127.0.0.1:0/x", BUN_INSPECT_PRELOAD: elsewhere },
+  { BUN_INSPECT_CONNECT_TO: elsewhere },
+];
+
+section(
+  "what an image sets for its Bun app",
+  (it) => {
+    for (const env of forTheApp)
+      it(`is the app's alone: ${JSON.stringify(env)}`, async (box) => {
+        box.write("ends.js", "process.exit(77);\n");
+        const run = box.procfile(["one: env | grep ^BUN_ | sort; pwd; exit 3"], { env });
+        expect((await run.exit()).code).toBe(3);
+        const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);
+        const expected = [...variables, box.dir].map((line) => `one | ${line}`);
+        expect(run.stdout.lines).toEqual(expected);
+        expect(run.stderr.text).toMatch(/^entrypoint \| one: exit code 3 after .*\n$/);
+      });
+  },
+  binaries,
 );

@@ -293,7 +293,7 @@ section(
         await Bun.sleep(300);
         const before = megabytes(run);
         await Bun.sleep(700);
-        expect(megabytes(run) - before).toBeLessThan(5);
+        expect(megabytes(run) - before).toBeLessThan(20); // what is kept would be hundreds
         run.signal("SIGTERM");
         const end = await run.exit();
         expect([polite, end.code]).toEqual([polite, code]);
@@ -323,7 +323,7 @@ section(
         expect([format, code]).toEqual([format, 0]);
         expect(ms).toBeLessThan(5000);
         expect(run.stdout.bytes).toHaveLength(10e6);
-        expect(run.stderr.text).toContain("stdout has lost its reader: stopping b, then web");
+        expect(run.stderr.text).toContain("stdout has lost its reader: stopping b, web");
         expect(box.read("log")).toBe("web TERM\n");
         fs.rmSync(path.join(box.dir, "log"));
       }

@@ -2,17 +2,17 @@
 
 import { expect } from "bun:test";
 import fs from "node:fs";
-import { connect, type Socket } from "node:net";
 import path from "node:path";
 import {
   type Box,
-  bun,
   commandLine,
-  demoApp,
   eventually,
   freePort,
   hasIPv6,
+  type Launched,
+  launchDemo,
   type Options,
+  Raw,
   type Run,
   type Runtime,
   runtimes,
@@ -21,27 +21,14 @@ import {
   within,
 } from "./harness.ts";
 
-interface Demo {
-  run: Run;
-  port: number;
-  appPort: number;
-  url: string;
+interface Demo extends Launched {
   /** The configuration that $NGINX_CONF names. */
   conf: string;
 }
 
-async function launch(box: Box, { env, ...options }: Options = {}): Promise<Omit<Demo, "conf">> {
-  const [port, appPort] = [await freePort(), await freePort()];
-  const run = box.start([bun, demoApp], {
-    ...options,
-    env: { PORT: `${port}`, APP_PORT: `${appPort}`, ENTRYPOINT_STATIC: staticFiles, ...env },
-  });
-  return { run, port, appPort, url: `http://127.0.0.1:${port}` };
-}
-
 /** The demo app behind nginx, ready. */
 async function startDemo(box: Box, options: Options = {}): Promise<Demo> {
-  const demo = await launch(box, options);
+  const demo = await launchDemo(box, options);
   await demo.run.line(/ready in/);
   const [directory = ""] = fs.readdirSync(box.tmp);
   const [conf = ""] = fs
@@ -53,50 +40,6 @@ async function startDemo(box: Box, options: Options = {}): Promise<Demo> {
 async function stop({ run }: { run: Run }): Promise<void> {
   run.signal("SIGTERM");
   expect((await run.exit()).code).toBe(0);
-}
-
-/** A connection of which every byte is ours. */
-class Raw {
-  text = "";
-  closed = false;
-  private readonly socket: Socket;
-
-  constructor(port: number, host = "127.0.0.1") {
-    this.socket = connect({ port, host });
-    this.socket.setEncoding("latin1");
-    this.socket.on("data", (chunk) => {
-      this.text += chunk;
-    });
-    this.socket.on("error", () => {
-      this.closed = true;
-    });
-    this.socket.on("close", () => {
-      this.closed = true;
-    });
-  }
-
-  send(text: string): this {
-    this.socket.write(text, "latin1");
-    return this;
-  }
-
-  async received(pattern: RegExp, ms?: number): Promise<void> {
-    const look = () => {
-      if (pattern.test(this.text)) return true;
-      if (this.closed) throw new Error(`no ${pattern} in: ${this.text}`);
-      return undefined;
-    };
-    await eventually(`${pattern} in an answer`, look, ms);
-  }
-
-  async everything(): Promise<string> {
-    await eventually("the end of a connection", () => this.closed);
-    return this.text;
-  }
-
-  close(): void {
-    this.socket.destroy();
-  }
 }
 
 /** Asks for /headers with exactly these header lines, and gives what the app got. */
@@ -146,7 +89,7 @@ section("the article's own case", (it) => {
   });
 
   it("gives no 502 at a cold start", async (box) => {
-    const { run, url } = await launch(box, { env: { BOOT_MS: "600" } });
+    const { run, url } = await launchDemo(box, { env: { BOOT_MS: "600" } });
     const statuses: number[] = [];
     let refused = 0;
     while (statuses.length < 20) {
@@ -176,7 +119,7 @@ section("nginx", (it) => {
     expect(await page.text()).toContain('src="/static/picture.svg"');
     for (const [name, type] of [
       ["picture.svg", "image/svg+xml"],
-      ["style.css", "text/css"],
+      ["style.css", "text/css; charset=utf-8"],
     ] as const) {
       const file = await fetch(`${demo.url}/static/${name}`);
       expect([file.status, file.headers.get("content-type")]).toEqual([200, type]);
@@ -419,7 +362,7 @@ http {
     box.write("static/module.mjs", "export {};\n");
     const demo = await startDemo(box, { env: { ENTRYPOINT_STATIC: "" } });
     const { headers } = await fetch(`${demo.url}/static/module.mjs`);
-    expect(headers.get("content-type")).toBe("text/javascript");
+    expect(headers.get("content-type")).toBe("text/javascript; charset=utf-8");
     await stop(demo);
   });
 
@@ -429,7 +372,7 @@ http {
     const file = await fetch(`${first.url}/static/words.txt`);
     expect([await file.text(), file.headers.get("content-type")]).toEqual([
       "words\n",
-      "text/plain",
+      "text/plain; charset=utf-8",
     ]);
     await stop(first);
     fs.rmSync(path.join(box.dir, "static"), { recursive: true });
@@ -451,7 +394,7 @@ section(
   (it) => {
     it("takes longer than the minute that nginx waits by itself", async (box) => {
       const takesLong = async (runtime: Runtime) => {
-        const { run, port } = await launch(box, { runtime });
+        const { run, port } = await launchDemo(box, { runtime });
         await run.line(/ready in/);
         const raw = new Raw(port);
         raw.send("GET /slow?ms=65000 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");

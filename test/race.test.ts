@@ -3,7 +3,7 @@
 import { expect } from "bun:test";
 import os from "node:os";
 import path from "node:path";
-import { forever, onSignal, section } from "./harness.ts";
+import { forever, onBun, onSignal, section } from "./harness.ts";
 
 section("the race", (it) => {
   it("is won by the first exit, whatever its code, and the others get SIGTERM", async (box) => {
@@ -38,6 +38,42 @@ section("the race", (it) => {
         new RegExp(`^entrypoint \\| dead: killed by SIG${name} after`, "m"),
       );
     }
+  });
+
+  it("with 0 gives the others the whole grace, and says how to end alone", async (box) => {
+    const run = box.procfile([
+      `one: ${onSignal("TERM", "one", "sleep 1.5; echo finished; exit 0")}; ${forever}`,
+      "two: while ! [ -e go ]; do sleep 0.01; done; exit 0",
+    ]);
+    await run.line(/^one \| up/);
+    box.write("go", "");
+    expect((await run.exit()).code).toBe(0);
+    expect(run.stdout.lines).toContain("one | finished");
+    expect(run.stderr.text).toMatch(
+      /^entrypoint \| two: exit code 0 .*`release:`.*sleep infinity/m,
+    );
+  });
+
+  it("asks with STOPSIGNAL when another has crashed", async (box) => {
+    const run = box.procfile([
+      `one: STOPSIGNAL=INT sh -c "${onSignal("INT", "one")}; ${forever}"`,
+      "two: while ! [ -e go ]; do sleep 0.01; done; exit 3",
+    ]);
+    await run.line(/^one \| up/);
+    box.write("go", "");
+    expect((await run.exit()).code).toBe(3);
+    expect(box.read("log")).toBe("one INT\n");
+  });
+
+  it("does not call a slow reader a daemon", async (box) => {
+    const run = box.procfile(["job: seq 30000"], { unread: "stdout" });
+    const line = run.line(/^entrypoint \| job: exit code 0/);
+    await Bun.sleep(300); // the reader's
+    run.read();
+    await line;
+    expect((await run.exit()).code).toBe(0);
+    expect(run.stderr.text).not.toContain("background");
+    expect(run.stdout.lines).toHaveLength(30_000);
   });
 
   it("waits 1 s for a sibling that ignores SIGTERM, and no more", async (box) => {
@@ -111,3 +147,20 @@ section("the race", (it) => {
     expect([3, 4]).toContain((await run.exit()).code);
   });
 });
+
+section(
+  "the race",
+  (it) => {
+    // Node and Deno cannot tell such an end from an exit with 0.
+    it("has 128+n for who was killed by a real-time signal", async (box) => {
+      for (const signal of [34, 35, 50, 64]) {
+        const run = box.procfile([`up: ${forever}`, `dead: kill -${signal} $$`]);
+        expect((await run.exit()).code).toBe(128 + signal);
+        expect(run.stderr.text).toMatch(
+          new RegExp(`^entrypoint \\| dead: killed by signal ${signal} after`, "m"),
+        );
+      }
+    });
+  },
+  onBun,
+);

@@ -1,5 +1,6 @@
-// Random processes, delays, deaths and signals, and what must be true whatever they are: the first exit
-// decides the code, nothing is left, it ends in time, no line is lost.
+// Random processes, wrappers, delays, deaths and signals, and what must be true whatever they are: the
+// first exit decides the code, nothing is left, it ends in time, no line is lost, nobody is asked twice,
+// who serves is asked when those below have ended, all others at once.
 // ENTRYPOINT_TEST_SECONDS is how long it goes on, ENTRYPOINT_TEST_SEED repeats a round.
 
 import { expect, test } from "bun:test";
@@ -22,9 +23,24 @@ interface Actor {
   asked: string;
   drain: number;
   heirs: number;
-  port?: number;
+  /** Whether it listens, and whether its line says so. */
+  listens: "no" | "in secret" | "by its line";
+  wrapper: Wrapper;
+  filtered: boolean;
   line: string;
 }
+
+/** What stands in front of it, and whether its exit code comes through when all are stopped. */
+const wrappers = [
+  { line: "ACTOR", passes: true },
+  { line: "nice ACTOR", passes: true },
+  { line: "timeout 1h ACTOR", passes: true },
+  { line: "cd . && ACTOR", passes: false },
+  { line: "(ACTOR)", passes: false },
+  { line: "sh -c 'ACTOR; exit $?'", passes: false },
+  { line: "trap true EXIT; ACTOR", passes: false },
+] as const;
+type Wrapper = (typeof wrappers)[number];
 
 type Dice = ReturnType<typeof dice>;
 
@@ -54,10 +70,15 @@ async function draw({ below, pick, chance }: Dice): Promise<Actor[]> {
       mayBeDeaf && chance(0.4) ? "deaf" : pick(["0", "0", "0", "TERM", "143", "5", "77"]);
     const drain = pick([0, 0, 0.1, 0.3]);
     const heirs = pick([0, 0, 1, 3]);
-    const port = chance(0.3) && i < count - 1 ? await freePort() : undefined;
-    const words = [name, lines, end, asked, drain, heirs, port ?? ""].join(" ");
-    const line = `${name}: ${port ? `PORT=${port} ` : ""}sh ${actor} ${words}`;
-    actors.push({ name, lines, end, asked, drain, heirs, line, ...(port ? { port } : {}) });
+    const listens = i < count - 1 ? pick(["no", "no", "in secret", "by its line"] as const) : "no";
+    const port = listens === "no" ? "" : await freePort();
+    const words = [name, lines, end, asked, drain, heirs, port].join(" ");
+    const wrapper = pick(wrappers);
+    const filtered = chance(0.2);
+    const command = wrapper.line.replace("ACTOR", `sh ${actor} ${words}`);
+    const place = listens === "by its line" ? `PORT=${port} true; ` : "";
+    const line = `${name}: ${place}${command}${filtered ? " | cat" : ""}`;
+    actors.push({ name, lines, end, asked, drain, heirs, listens, wrapper, filtered, line });
   }
   return actors;
 }
@@ -69,12 +90,42 @@ function linesOf(run: Run, stream: "stdout" | "stderr", name: string): string[] 
 }
 
 /** What one that ended by itself wrote is all there; what one that was killed wrote has no gap. */
-function checkLines(box: Box, run: Run, { name }: Actor): void {
-  const written = box.read(`${name}.count`);
+function checkLines(box: Box, run: Run, { name, filtered }: Actor): void {
+  // A filter that was asked in the last second, or killed, has taken lines with it.
+  const drained = /: stopping .*\n(.*\n)*entrypoint \| stopped in .*exit code/.test(
+    run.stderr.text,
+  );
+  const cut =
+    filtered && (!drained || /: (did not stop in time|killed at a)/.test(run.stderr.text));
+  const written = cut ? "" : box.read(`${name}.count`);
   for (const stream of ["stdout", "stderr"] as const) {
     const got = linesOf(run, stream, name).filter((line) => /^\d+$/.test(line));
     const count = written ? Number(written) : got.length;
     expect([name, stream, got]).toEqual([name, stream, numbers(count)]);
+  }
+}
+
+/** The invariants of section 6, where all were up and none had to be killed. */
+function checkOrder(box: Box, actors: Actor[]): void {
+  const order = box.read("order").split("\n");
+  // Nobody is at the public port: the last that listens in secret is the front.
+  const front = actors.findLast(({ listens }) => listens === "in secret");
+  for (const [i, actor] of actors.entries()) {
+    const asked = order.indexOf(`${actor.name} asked`);
+    const serves = actor.listens !== "no" && actor !== front;
+    for (const other of serves && asked >= 0 ? actors.slice(i + 1) : [])
+      expect([actor.name, other.name, order.indexOf(`${other.name} ended`) < asked, order]).toEqual(
+        [actor.name, other.name, true, order],
+      );
+  }
+}
+
+/** Whatever happens, nobody is asked twice. */
+function checkAsked(box: Box, actors: Actor[]): void {
+  const order = box.read("order").split("\n");
+  for (const { name } of actors) {
+    const asked = order.filter((line) => line === `${name} asked`);
+    expect([name, asked.length]).toEqual([name, Math.min(asked.length, 1)]);
   }
 }
 
@@ -130,13 +181,14 @@ async function play(box: Box, seed: number): Promise<string> {
     expect([first.length, code]).toEqual([1, expected]);
     if (scene === "kill") expect(code).toBe(137);
     else
-      expect(victims.map((victim) => [victim.name, codeOf(victim.end)])).toContainEqual([
-        name,
-        code,
-      ]);
+      expect(
+        victims.map(({ name, end, filtered }) => [name, filtered ? 0 : codeOf(end)]),
+      ).toContainEqual([name, code]);
   } else {
-    const codes = actors.map(({ asked }) =>
-      asked === "TERM" || asked === "143" ? 0 : codeOf(asked),
+    const own = ({ asked }: Actor) => (asked === "TERM" || asked === "143" ? 0 : codeOf(asked));
+    const codes = actors.map((actor) => (actor.filtered ? 0 : own(actor)));
+    const lost = actors.some(
+      ({ wrapper, listens }) => !wrapper.passes || listens === "by its line",
     );
     const killed = /: did not stop in time: killed|: killed at a second signal/.test(
       run.stderr.text,
@@ -144,7 +196,8 @@ async function play(box: Box, seed: number): Promise<string> {
     const wrong = codes.filter((code) => code !== 0);
     if (killed) expect(code).toBe(137);
     else if (scene === "early stop") expect([0, 143, ...wrong]).toContain(code);
-    else expect(wrong.length ? wrong : [0]).toContain(code);
+    else expect(wrong.length && !lost ? wrong : [0, ...wrong]).toContain(code);
+    if (scene === "stop" && !killed && stopMs < grace * 600) checkOrder(box, actors);
     if (scene === "stop" && actors.some(({ asked }) => asked === "deaf")) expect(killed).toBe(true);
     if (!killed && code !== 143)
       expect(run.stderr.text).toMatch(/^entrypoint \| stopped in .*exit code/m);
@@ -152,6 +205,7 @@ async function play(box: Box, seed: number): Promise<string> {
   // The grace or the second of a fast failure, and what a busy machine adds to it.
   expect(stopMs).toBeLessThan(grace * 1000 + 6000);
   for (const actor of actors) checkLines(box, run, actor);
+  checkAsked(box, actors);
   return scene;
 }
 

@@ -136,26 +136,6 @@ section(
         expect((await run.exit()).code).toBe(0);
         expect(await request).not.toStartWith("200");
       });
-
-    it("gets the signal at which it drains", async (box) => {
-      const signals = {
-        haproxy: "SIGUSR1",
-        apache2: "SIGWINCH",
-        lighttpd: "SIGINT",
-        caddy: "SIGTERM",
-      };
-      for (const name of Object.keys(signals)) fs.chmodSync(box.write(name, ""), 0o755);
-      box.write(
-        "Procfile",
-        Object.keys(signals)
-          .map((name) => `${name}: ./${name}\n`)
-          .join(""),
-      );
-      const check = box.start(["--check"]);
-      expect((await check.exit()).code).toBe(0);
-      const rows = check.stdout.lines.slice(1).map((line) => line.split(/ {2,}/));
-      expect(Object.fromEntries(rows.map(([name, , , signal]) => [name, signal]))).toEqual(signals);
-    });
   },
   [compiled],
 );

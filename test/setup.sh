@@ -1,14 +1,26 @@
 #!/bin/sh
 # Installs the Debian packages that a command needs: sh test/setup.sh nginx wrk python3
 # A name is that of a program and of its package alike, or PACKAGE:PROGRAM, or PACKAGE:/a/file of it.
-# `tests` stands for all that npm test needs. Says what it installs; quiet when all is there.
+# `tests` stands for all that npm test needs, `release` for what npm run release does. Says what it
+# installs; quiet when all is there.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
 
+arm64='qemu-user:qemu-aarch64 libc6-arm64-cross:/usr/aarch64-linux-gnu/lib/libc.so.6'
 if [ "$*" = tests ]; then
-  set -- nginx wrk python3 busybox patch \
+  sh "$0" $arm64 ||
+    echo "setup: no qemu, arm64's tests are skipped" >&2
+  set -- nginx wrk python3 busybox patch musl-tools:musl-gcc g++ binutils:nm \
     haproxy caddy varnish:varnishd tinyproxy memcached redis-server \
-    python3-flask:/usr/bin/flask python3-pymemcache:/usr/lib/python3/dist-packages/pymemcache
+    python3-flask:/usr/bin/flask python3-pymemcache:/usr/lib/python3/dist-packages/pymemcache \
+    gunicorn uwsgi-core uwsgi-plugin-python3:/usr/lib/uwsgi/plugins/python3_plugin.so \
+    ruby php-cli:php unicorn ruby-bundler:bundle apache2:apache2ctl lighttpd \
+    php-fpm:/usr/share/doc/php-fpm postgresql:/usr/share/doc/postgresql \
+    python3-celery:/usr/lib/python3/dist-packages/celery python3-redis:/usr/lib/python3/dist-packages/redis \
+    bash tini dumb-init gosu sudo make perl catatonit supervisor:supervisord
+fi
+if [ "$*" = release ]; then
+  set -- $arm64 busybox musl-tools:musl-gcc g++ binutils:nm g++-aarch64-linux-gnu:aarch64-linux-gnu-g++
 fi
 
 missing=

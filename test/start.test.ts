@@ -2,9 +2,12 @@
 
 import { expect } from "bun:test";
 import fs from "node:fs";
+import os from "node:os";
 import path from "node:path";
 import {
+  asUser,
   type Box,
+  bun,
   forever,
   freePort,
   hasIPv6,
@@ -16,6 +19,7 @@ import {
   runtimes,
   section,
   serve,
+  tellsProc,
 } from "./harness.ts";
 
 const log = (box: Box) => box.read("log").split("\n").slice(0, -1);
@@ -64,10 +68,10 @@ echo "group $(( $3 == $$ ))"
 echo "0 $(readlink /proc/$$/fd/0)"
 for fd in 1 2; do echo "$fd $(stat -Lc '%F %i' /proc/$$/fd/$fd)"; done
 ls /proc/$$/fd
-while read -r line; do case $line in SigIgn*|SigBlk*) echo "$line"; esac; done </proc/$$/status
+grep -E '^Sig(Ign|Blk)' /proc/self/status # not those of sh: BusyBox's ignores SIGQUIT itself
 `,
     );
-    // dash itself keeps its script open as 10
+    // sh itself keeps its script open as 10
     const run = box.procfile([`web: exec sh ${script}`]);
     expect((await run.exit()).code).toBe(0);
     const lines = run.stdout.lines.map((line) => line.replace(/^web \| /, "").replace(/\t0+/, " "));
@@ -79,19 +83,6 @@ while read -r line; do case $line in SigIgn*|SigBlk*) echo "$line"; esac; done <
     // Deno hands a child copies of its pipes' descriptors under other numbers as well.
     if (box.runtime.name !== "deno") expect(open).toEqual(["0", "1", "10", "2"]);
     expect(lines.filter((line) => /^Sig(Ign|Blk): 0?$/.test(line))).toHaveLength(2);
-  });
-
-  it("warns of a process without a port of its own above one that has one", async (box) => {
-    const [port, web] = [await freePort(), await freePort()];
-    const lines = [`early: ${forever}`, `app: ${listener(port)}`, "web: echo up; exit 3"];
-    const run = box.procfile(lines, { env: { PORT: `${web}` } });
-    expect((await run.exit()).code).toBe(3);
-    const warnings = run.stderr.lines.filter((line) => line.includes("put it last"));
-    expect(warnings).toHaveLength(1);
-    expect(warnings[0]).toMatch(/^entrypoint \| early: /);
-    const quiet = box.procfile(lines.slice(1), { env: { PORT: `${web}` } });
-    expect((await quiet.exit()).code).toBe(3);
-    expect(quiet.stderr.text).not.toContain("put it last");
   });
 
   it("refuses a port that something else listens on", async (box) => {
@@ -208,6 +199,120 @@ while read -r line; do case $line in SigIgn*|SigBlk*) echo "$line"; esac; done <
     const notFirst = box.procfile(["web: exit 3"]);
     await notFirst.exit();
     expect(notFirst.stderr.text).not.toContain("zombie");
+  });
+});
+
+const answerOn = (where: string) => `Bun.serve({ ${where}, fetch: () => new Response("here") })`;
+const server = (where: string) => [bun, "-e", answerOn(where)];
+
+section(
+  "a place to listen",
+  (it) => {
+    for (const left of ["nothing", "a socket that was left over"])
+      it(`may be a UNIX socket, with ${left} there before`, async (box) => {
+        const place = path.join(box.tmp, "..", "app.sock");
+        if (left !== "nothing") {
+          const old = Bun.listen({ unix: place, socket: { data() {} } });
+          fs.renameSync(place, `${place}.old`); // it outlives its listener
+          old.stop(true);
+          fs.renameSync(`${place}.old`, place);
+        }
+        const port = await freePort();
+        const env = { PORT: `${port}`, APP_PORT: place };
+        const run = box.start(server("unix: process.env.PORT"), { env });
+        await run.line(/ready in .*app [\d.]+ m?s, nginx/);
+        const answer = await fetch(`http://127.0.0.1:${port}/`);
+        expect([answer.status, await answer.text()]).toEqual([200, "here"]);
+        run.signal("SIGTERM");
+        expect((await run.exit()).code).toBe(0);
+      });
+
+    it("that is another program's UNIX socket is refused, and another kind of file stays", async (box) => {
+      const place = path.join(box.dir, "place");
+      const other = Bun.listen({ unix: place, socket: { data() {} } });
+      const procfile = [`app: PORT=${place} touch started`, "web: touch started"];
+      const taken = box.procfile(procfile);
+      expect((await taken.exit()).code).toBe(2);
+      other.stop(true);
+      fs.rmSync(place, { force: true });
+      expect(taken.stderr.text).toContain(`listens on ${place} already`);
+      box.write("place", "precious");
+      await box.procfile(procfile, { env: { ENTRYPOINT_READY: "0.1" } }).exit();
+      expect(box.read("place")).toBe("precious");
+    });
+
+    it("that is not $PORT is told, then with its cure", async (box) => {
+      const [port, app, real] = [await freePort(), await freePort(), await freePort()];
+      const env = { PORT: `${port}`, APP_PORT: `${app}`, ENTRYPOINT_READY: "3" };
+      const run = box.start(server(`port: ${real}`), { env });
+      await run.line(
+        new RegExp(
+          `^entrypoint \\| app: does not listen on port ${app} yet; it listens on port ${real}$`,
+        ),
+      );
+      expect((await run.exit()).code).toBe(1);
+      expect(run.stderr.text).toMatch(
+        new RegExp(
+          `^entrypoint \\| app: did not listen on port ${app} .*set APP_PORT=${real}, or `,
+          "m",
+        ),
+      );
+    });
+
+    it("may be at this host's own address alone, and nginx is sent there", async (box) => {
+      const own = Object.values(os.networkInterfaces()).flatMap((all) => all ?? []);
+      const hostname = own.find(({ internal, family }) => !internal && family === "IPv4")?.address;
+      if (!hostname) return;
+      const port = await freePort();
+      const env = { PORT: `${port}`, APP_PORT: `${await freePort()}` };
+      const run = box.start(server(`hostname: "${hostname}", port: process.env.PORT`), { env });
+      await run.line(/ready in .*app [\d.]+ m?s, nginx/);
+      expect(await (await fetch(`http://127.0.0.1:${port}/`)).text()).toBe("here");
+      run.signal("SIGTERM");
+      expect((await run.exit()).code).toBe(0);
+    });
+
+    it("that nobody wrote in the line of one above others is warned of at a stop", async (box) => {
+      const [port, unknown] = [await freePort(), await freePort()];
+      const run = box.procfile(
+        [`app: ${serve(unknown)}`, `quiet: ${forever}`, `web: ${serve(port)}`],
+        {
+          env: { PORT: `${port}` },
+        },
+      );
+      await run.line(/ready in/);
+      run.signal("SIGTERM");
+      expect((await run.exit()).code).toBe(0);
+      const warnings = run.stderr.lines.filter((line) => line.includes("did not wait"));
+      expect(warnings).toEqual([
+        `entrypoint | app: listens on port ${unknown}, and those below did not wait for it: write PORT=${unknown} in front of its command`,
+      ]);
+    });
+
+    it("on the public port is named for who listens there", async (box) => {
+      const port = await freePort();
+      const run = box.procfile([`web: ${serve(port)}`, `worker: ${forever}`], {
+        env: { PORT: `${port}` },
+      });
+      const [line] = await run.line(/^entrypoint \| ready in .*/);
+      expect(line).toMatch(/: web [\d.]+ m?s$/);
+      run.signal("SIGTERM");
+      expect((await run.exit()).code).toBe(0);
+    });
+  },
+  tellsProc,
+);
+
+section("a pipe", (it) => {
+  it("can be opened as /dev/stdout by another user of the container", async (box) => {
+    if (process.getuid?.() !== 0) return;
+    fs.chmodSync(box.dir, 0o755);
+    const other = asUser(54_321).join(" ");
+    const run = box.procfile([
+      `a: ${other} sh -c 'echo out >/dev/stdout; echo err >/dev/stderr; exit 3'`,
+    ]);
+    expect((await run.exit()).code).toBe(3);
+    expect([run.stdout.text, run.stderr.lines[0]]).toEqual(["a | out\n", "a | err"]);
   });
 });
 

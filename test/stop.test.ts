@@ -4,6 +4,7 @@ import { expect } from "bun:test";
 import fs from "node:fs";
 import path from "node:path";
 import {
+  asUser,
   type Box,
   bun,
   compiled,
@@ -11,11 +12,14 @@ import {
   eventually,
   forever,
   freePort,
+  hasNamespaces,
+  isAlive,
   onKeyboard,
   onSignal,
   onTerminal,
   type Run,
   section,
+  tellsProc,
   within,
 } from "./harness.ts";
 
@@ -35,20 +39,37 @@ async function startDemo(box: Box, env: Record<string, string> = {}) {
   return { run, url: `http://127.0.0.1:${port}` };
 }
 
+const exactly = (command: string[]) => new RegExp(`^${RegExp.escape(command.join(" "))}$`);
+
 section("stop", (it) => {
-  it("drains bottom-up, each process empty before the next is asked", async (box) => {
+  it("asks who serves others when those below are gone, and all others at once", async (box) => {
     const slow = (name: string) =>
-      `${name}: ${onSignal("TERM", name, `sleep 0.2; echo ${name} ends >>log; exit 0`)}; ${forever}`;
+      `${onSignal("TERM", name, `sleep 0.2; echo ${name} ends >>log; exit 0`)}; ${forever}`;
+    const tells = tellsProc.includes(box.runtime);
+    const names = ["store", "app", "worker", "beat", "web"];
+    const lines = names.map((name) => `${name}: ${slow(name)}`);
+    for (const i of [0, 1])
+      lines[i] = `${names[i]}: PORT=${9001 + i} sh -c "${slow(`${names[i]}`)}"`;
     for (const signal of ["SIGTERM", "SIGINT", "SIGQUIT"] as const) {
-      const run = box.procfile(["one", "two", "three"].map(slow));
-      await allUp(run, "one", "two", "three");
+      const run = box.procfile(lines, { env: { ENTRYPOINT_READY: "0" } });
+      await allUp(run, ...names);
       run.signal(signal);
       const { code, stopMs } = await run.exit();
-      const order = ["three TERM", "three ends", "two TERM", "two ends", "one TERM", "one ends"];
-      expect(log(box)).toEqual(order);
+      const order = log(box);
+      if (tells) {
+        expect(order.slice(0, 3).sort()).toEqual(["beat TERM", "web TERM", "worker TERM"]);
+        expect(order.slice(3, 6).sort()).toEqual(["beat ends", "web ends", "worker ends"]);
+        expect(order.slice(6)).toEqual(["app TERM", "app ends", "store TERM", "store ends"]);
+      } else
+        expect(order).toEqual(
+          names.toReversed().flatMap((name) => [`${name} TERM`, `${name} ends`]),
+        );
       expect(code).toBe(0);
       expect(stopMs).toBeLessThan(5000);
-      expect(run.stderr.text).toMatch(new RegExp(`^entrypoint \\| .*${signal}`, "m"));
+      const plan = tells
+        ? "stopping web, beat, worker, then app, then store"
+        : "stopping web, then beat, then worker, then app, then store"; // bottom-up
+      expect(run.stderr.text).toContain(`entrypoint | ${signal}: ${plan}\n`);
       expect(run.stderr.text).toMatch(/^entrypoint \| stopped in .*exit code 0$/m);
       fs.rmSync(path.join(box.dir, "log"));
     }
@@ -64,7 +85,7 @@ section("stop", (it) => {
     await allUp(run, "one", "two");
     run.signal("SIGTERM");
     expect((await run.exit()).code).toBe(0);
-    expect(log(box)).toEqual(["two USR2", "one INT"]);
+    expect(log(box).sort()).toEqual(["one INT", "two USR2"]);
   });
 
   it("lets the requests that are under way have their answers", async (box) => {
@@ -86,13 +107,13 @@ section("stop", (it) => {
     expect(run.stdout.lines.filter((line) => /^nginx +\| .*" 200 /.test(line))).toHaveLength(20);
   });
 
-  it("kills after ENTRYPOINT_GRACE seconds, and asks the rest 1 s before", async (box) => {
+  it("kills after ENTRYPOINT_GRACE seconds, and asks the rest in its last fifth", async (box) => {
     const run = box.procfile(
       [
-        `polite: ${onSignal("TERM", "polite")}; ${forever}`,
+        `polite: PORT=9001 sh -c "${onSignal("TERM", "polite")}; ${forever}"`,
         `deaf: trap 'echo deaf >>log' TERM; ${forever}`,
       ],
-      { env: { ENTRYPOINT_GRACE: "2" } },
+      { env: { ENTRYPOINT_GRACE: "2", ENTRYPOINT_READY: "0" } },
     );
     await allUp(run, "polite", "deaf");
     run.signal("SIGTERM");
@@ -101,7 +122,7 @@ section("stop", (it) => {
     const askedAfter = performance.now() - sent;
     expect(run.isAlive).toBe(true);
     const { code, stopMs } = await run.exit();
-    expect(askedAfter).toBeGreaterThan(990);
+    expect(askedAfter).toBeGreaterThan(1590); // its last fifth, and no sooner
     expect(stopMs).toBeGreaterThan(1990);
     expect(stopMs).toBeLessThan(4000);
     expect(log(box)).toEqual(["deaf", "polite TERM"]);
@@ -116,7 +137,7 @@ section("stop", (it) => {
       ]);
       await allUp(run, "one", "two");
       run.signal("SIGTERM");
-      run.signal("SIGTERM"); // at once: the same, as timeout(1) sends it
+      process.kill(run.pid, "SIGTERM"); // at once: the same, as timeout(1) sends it
       await run.line(/^two \| asked/);
       if (second === "SIGTERM") await Bun.sleep(20); // no longer the same
       run.signal(second);
@@ -138,7 +159,7 @@ section("stop", (it) => {
     await allUp(run, "one", "app");
     run.signal("SIGTERM");
     expect((await run.exit()).code).toBe(0);
-    expect(log(box)).toEqual(["app TERM", "one TERM"]);
+    expect(log(box).sort()).toEqual(["app TERM", "one TERM"]);
     expect(fs.existsSync(path.join(box.dir, "started"))).toBe(false);
   });
 
@@ -170,7 +191,7 @@ section("stop", (it) => {
     ["0 for who dies of the signal", "trap - TERM; kill $$", "exit 0", 0],
     ["0 for 128+n", "exit 143", "exit 0", 0],
     ["the other code of one", "exit 5", "exit 0", 5],
-    ["the first other code in time", "exit 5", "exit 4", 4],
+    ["the first other code in time", "sleep 0.2; exit 5", "exit 4", 4],
     ["128+n of another signal", "kill -KILL $$", "exit 0", 137],
   ];
   for (const [title, first, last, expected] of ends) {
@@ -182,7 +203,7 @@ section("stop", (it) => {
       await allUp(run, "first", "last");
       run.signal("SIGTERM");
       expect((await run.exit()).code).toBe(expected);
-      expect(log(box)).toEqual(["last TERM", "first TERM"]);
+      expect(log(box).sort()).toEqual(["first TERM", "last TERM"]);
     });
   }
 
@@ -221,26 +242,204 @@ section("stop", (it) => {
   });
 
   it("leaves the process that ended by itself during the stop its code", async (box) => {
-    const run = box.procfile([
-      "one: while ! [ -e go ]; do sleep 0.01; done; exit 8",
-      `two: ${onSignal("TERM", "two", "touch go; sleep 0.3; exit 0")}; ${forever}`,
-    ]);
+    const run = box.procfile(
+      [
+        "one: PORT=9001 sh -c 'while ! [ -e go ]; do sleep 0.01; done; exit 8'",
+        `two: ${onSignal("TERM", "two", "touch go; sleep 0.3; exit 0")}; ${forever}`,
+      ],
+      { env: { ENTRYPOINT_READY: "0" } },
+    );
     await allUp(run, "two");
     run.signal("SIGTERM");
     expect((await run.exit()).code).toBe(8);
   });
 });
 
+/** A process that listens as these calls of Bun say, then says that it is up. */
+const listening = (...calls: string[]) =>
+  `${bun} -e '${calls.map((call) => `await Bun.${call};`).join(" ")} console.log("up")'`;
+const tcp = (port: number) =>
+  `listen({ hostname: "127.0.0.1", port: ${port}, socket: { data() {} } })`;
+const udp = (port: number) => `udpSocket({ hostname: "127.0.0.1", port: ${port} })`;
+const unix = 'listen({ unix: "there.sock", socket: { data() {} } })';
+
+// Who stands above a worker and a web server, with no word of a place in its line; P is the public port,
+// Q another.
+const seen: [string, (P: number, Q: number) => [name: string, calls: string[]][], string][] = [
+  [
+    "a port for metrics",
+    (P, Q) => [
+      ["app", [tcp(Q)]],
+      ["web", [tcp(P)]],
+    ],
+    "web, then app",
+  ],
+  [
+    "a UNIX socket",
+    (P) => [
+      ["app", [unix]],
+      ["web", [tcp(P)]],
+    ],
+    "web, then app",
+  ],
+  [
+    "a UDP socket",
+    (P, Q) => [
+      ["app", [udp(Q)]],
+      ["web", [tcp(P)]],
+    ],
+    "web, then app",
+  ],
+  [
+    "a debugger's port beside the public one",
+    (P, Q) => [
+      ["web", [tcp(P), tcp(Q)]],
+      ["idle", []],
+    ],
+    "idle, web",
+  ],
+  [
+    "a port of its own choice, nobody on the public one",
+    (_, Q) => [
+      ["web", [tcp(Q)]],
+      ["idle", []],
+    ],
+    "idle, web",
+  ],
+  [
+    "nowhere",
+    (P) => [
+      ["idle", []],
+      ["web", [tcp(P)]],
+    ],
+    "web, idle",
+  ],
+];
+
+/** What takes a look at the processes. */
+section(
+  "a stop",
+  (it) => {
+    for (const [what, processes, plan] of seen)
+      it(`has its order by who is seen to listen: ${what}`, async (box) => {
+        const [port, other] = [await freePort(), await freePort()];
+        const rows = processes(port, other);
+        const run = box.procfile(
+          rows.map(([name, calls]) => `${name}: ${calls.length ? listening(...calls) : forever}`),
+          { env: { PORT: `${port}` } },
+        );
+        await allUp(run, ...rows.map(([name]) => name));
+        run.signal("SIGTERM");
+        expect((await run.exit()).code).toBe(0);
+        expect(run.stderr.text).toContain(`entrypoint | SIGTERM: stopping ${plan}\n`);
+      });
+
+    for (const [what, place, order] of [
+      ["for half the grace if it is only seen to serve", "", ["app TERM", "web ends"]],
+      ["if its line says so, for as long as it takes", "PORT=9001 ", ["web ends", "app TERM"]],
+    ] as const)
+      it(`lets a server wait for those below: ${what}`, async (box) => {
+        const port = await freePort();
+        const server = `${bun} -e 'Bun.${tcp(port)}; console.log("up")'`;
+        const run = box.procfile(
+          [
+            `app: ${place}sh -c "${server.replaceAll('"', '\\"')} & ${onSignal("TERM", "app", "kill $!; exit 0")}; wait"`,
+            `web: ${onSignal("TERM", "web", "sleep 2; echo web ends >>log; exit 0")}; ${forever}`,
+          ],
+          { env: { ENTRYPOINT_GRACE: "3", ENTRYPOINT_READY: "0", PORT: `${await freePort()}` } },
+        );
+        await allUp(run, "app", "web");
+        run.signal("SIGTERM");
+        await run.exit();
+        expect(log(box).filter((line) => line !== "web TERM")).toEqual([...order]);
+      });
+
+    it("asks with a real-time signal", async (box) => {
+      const run = box.procfile([`one: STOPSIGNAL=37 sh -c "${onSignal("37", "one")}; ${forever}"`]);
+      await allUp(run, "one");
+      run.signal("SIGTERM");
+      expect((await run.exit()).code).toBe(0);
+      expect(box.read("log")).toBe("one 37\n");
+    });
+
+    it("does not touch a process that has the number of a release job by then", async (box) => {
+      if (!hasNamespaces) return;
+      // In a PID namespace of its own the next number can be chosen.
+      const script = box.write(
+        "namespace.sh",
+        `"$@" & entrypoint=$!
+        until [ -s number ]; do sleep 0.01; done
+        read number <number
+        sleep 0.1
+        echo $((number - 1)) >/proc/sys/kernel/ns_last_pid
+        setsid sh -c 'echo $$ >other; trap "echo hit >>log" TERM; while :; do sleep 0.02; done' &
+        wait $entrypoint
+        echo "ended $?" >>log
+        kill -KILL $(cat other)`,
+      );
+      const run = box.procfile(["release: echo $$ >number", `web: ${forever}`], {
+        wrap: (command) => [
+          ...["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "--"],
+          ...["sh", script, ...command],
+        ],
+      });
+      await eventually("the other process", () => box.read("other") !== "");
+      await allUp(run, "web");
+      expect(box.read("other")).toBe(box.read("number"));
+      process.kill(await run.descendant(exactly(box.runtime.command)), "SIGTERM");
+      await run.exit();
+      expect(box.read("log")).toBe("ended 0\n");
+    });
+
+    it("says whom it may not signal, and does not say that it killed it", async (box) => {
+      if (process.getuid?.() !== 0) return;
+      const other = asUser(54_321).join(" ");
+      const run = box.procfile([`a: ${other} sleep 3`], {
+        env: { ENTRYPOINT_GRACE: "1" },
+        wrap: (command) => ["setpriv", "--bounding-set=-kill", "--", ...command],
+      });
+      const sleep = await run.descendant(/^sleep 3$/);
+      run.signal("SIGTERM");
+      expect((await run.exit()).code).toBe(137);
+      const its = run.stderr.lines.filter((line) => line.startsWith("entrypoint | a: "));
+      expect(its).toEqual([
+        expect.stringMatching(/sleep \(pid \d+\) is another user's and cannot be asked to stop/),
+        expect.stringMatching(/sleep \(pid \d+\) is another user's and cannot be killed/),
+      ]);
+      await eventually("its own end", () => !isAlive(sleep));
+    });
+
+    it("passes no signal on that nobody handles, and says so", async (box) => {
+      const run = box.procfile([`one: ${forever}`]);
+      await allUp(run, "one");
+      run.signal("SIGUSR1");
+      await run.line(/^entrypoint \| SIGUSR1: one does not handle it/);
+      run.signal("SIGTERM");
+      expect((await run.exit()).code).toBe(0);
+    });
+
+    it("is one of who went into a group of its own, too", async (box) => {
+      const run = box.procfile([
+        `one: timeout 1h sh -c '${forever} & sleep 1005 & exec sleep 1006'; exit $?`,
+        "two: while ! [ -e go ]; do sleep 0.01; done; exit 3",
+      ]);
+      process.kill(await run.descendant(/^timeout 1h/), "SIGKILL");
+      expect((await run.exit()).code).toBe(137);
+    });
+  },
+  tellsProc,
+);
+
 section("signals", (it) => {
-  it("HUP, USR1 and USR2 go to the last process alone, SIGWINCH to none", async (box) => {
-    const traps = ["HUP", "USR1", "USR2", "WINCH"].map((name) => `trap 'echo got ${name}' ${name}`);
+  it("HUP, USR1 and USR2 go to the last process alone", async (box) => {
+    const traps = ["HUP", "USR1", "USR2"].map((name) => `trap 'echo got ${name}' ${name}`);
     const run = box.procfile(
       ["one", "two"].map((name) => `${name}: ${traps.join("; ")}; ${forever}`),
     );
     await allUp(run, "one", "two");
-    for (const name of ["WINCH", "HUP", "WINCH", "USR1", "USR2"] as const) {
+    for (const name of ["HUP", "USR1", "USR2"] as const) {
       run.signal(`SIG${name}`);
-      if (name !== "WINCH") await run.line(new RegExp(`^two \\| got ${name}`));
+      await run.line(new RegExp(`^two \\| got ${name}`));
     }
     run.signal("SIGTERM");
     expect((await run.exit()).code).toBe(0);
@@ -255,13 +454,32 @@ section("signals", (it) => {
       "web: true",
     ]);
     await allUp(run, "app");
-    for (const name of ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH"] as const) run.signal(name);
+    for (const name of ["SIGHUP", "SIGUSR1", "SIGUSR2"] as const) run.signal(name);
     await Bun.sleep(100);
     expect(run.isAlive).toBe(true);
     run.signal("SIGTERM");
     expect((await run.exit()).code).toBe(0);
     expect(log(box)).toEqual(["app TERM"]);
   });
+
+  // With its exit code.
+  const stops = { SIGWINCH: 0, SIGALRM: 142, SIGXCPU: 152, SIGVTALRM: 154 } as const;
+  for (const [name, code] of Object.entries(stops) as [NodeJS.Signals, number][]) {
+    it(`${name} where no terminal is means stop`, async (box) => {
+      const run = box.procfile(
+        ["one", "two"].map((name) => `${name}: ${onSignal("TERM", name)}; ${forever}`),
+        { wrap: (command) => ["setsid", "-w", ...command] },
+      );
+      await allUp(run, "one", "two");
+      run.remember();
+      process.kill(await run.descendant(exactly(box.runtime.command)), name);
+      expect((await run.exit()).code).toBe(code);
+      expect(log(box).sort()).toEqual(["one TERM", "two TERM"]);
+      expect(run.stderr.text).toMatch(
+        new RegExp(`^entrypoint \\| ${name}: stopping two, (then )?one$`, "m"),
+      );
+    });
+  }
 
   it("HUP reloads nginx, and its workers are new", async (box) => {
     const { run, url } = await startDemo(box);
@@ -286,7 +504,7 @@ section("signals", (it) => {
       run.remember();
       process.kill(Number(box.read("pid")), name);
       expect((await run.exit()).code).toBe(0);
-      expect(log(box)).toEqual(["two TERM", "one TERM"]);
+      expect(log(box).sort()).toEqual(["one TERM", "two TERM"]);
     });
   }
 
@@ -299,7 +517,7 @@ section("signals", (it) => {
     run.remember();
     fs.writeFileSync(path.join(box.dir, "keys"), "\x03");
     expect((await run.exit()).code).toBe(0);
-    expect(log(box)).toEqual(["two TERM", "one TERM"]);
+    expect(log(box).sort()).toEqual(["one TERM", "two TERM"]);
   });
 });
 
