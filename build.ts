@@ -3,23 +3,69 @@
 //   bun build.ts TARGET...   dist/entrypoint-linux-arm64 and the like: bun-linux-arm64, bun-linux-x64-musl
 import fs from "node:fs";
 
-const zx: Bun.BunPlugin = {
+// What zx takes from these modules of Node. It loads them whole, for a third of our start, and uses
+// none of this: what a process writes goes past it, and entrypoint.ts has its own `spawn`.
+const standIns: Record<string, Record<string, string>> = {
+  async_hooks: {
+    AsyncLocalStorage: `class {
+      getStore() { return this.store; }
+      run(store, task) {
+        const before = this.store;
+        this.store = store;
+        try { return task(); } finally { this.store = before; }
+      }
+    }`,
+    createHook: "undefined",
+  },
+  buffer: { Buffer: "Buffer" },
+  child_process: { exec: "undefined", spawn: "undefined", spawnSync: "undefined" },
+  stream: { Readable: "class {}", Transform: "class {}" },
+  tty: { isatty: "() => false" },
+  util: { inspect: 'Object.assign(String, { custom: Symbol.for("nodejs.util.inspect.custom") })' },
+};
+const IMPORT = /var (\w+) = (?:__toESM\()?require\("(\w+)"\)(?:, 1\))?;/g;
+
+/** What zx imports of Node, as an object that is made at once: 4 ms less than a copy, which zx makes. */
+function imports(code: string, light: boolean): string {
+  return code.replace(IMPORT, (_, variable, module) => {
+    const standIn = light && standIns[module];
+    if (!standIn)
+      return `var ${variable} = { __proto__: require("${module}"), default: require("${module}") };`;
+    for (const [, name = ""] of code.matchAll(
+      RegExp(`\\b${variable}(?:\\.default)?\\.(\\w+)`, "g"),
+    ))
+      if (!standIn[name])
+        throw new Error(`zx takes ${name} from ${module} now: build.ts must have it`);
+    replaced.add(module);
+    const members = Object.entries(standIn).map(([name, text]) => `${name}: ${text}`);
+    return `var ${variable} = { ${members.join(", ")} }; ${variable}.default = ${variable};`;
+  });
+}
+const replaced = new Set<string>();
+
+function without(text: string, code: string): string {
+  if (!code.includes(text))
+    throw new Error(`zx has no ${text} any more: look what build.ts does with it`);
+  return code.replace(text, "");
+}
+
+const zx = (light: boolean): Bun.BunPlugin => ({
   name: "zx",
   setup({ onResolve, onLoad }) {
     // Under Deno zx/core would look for its core.cjs at run time.
     onResolve({ filter: /^zx\/core$/ }, () => ({
       path: `${import.meta.dir}/node_modules/zx/build/core.cjs`,
     }));
-    // It copies the modules of Node that it imports, and each property of `process` is made for
-    // that: 4 ms at the start. A prototype will do. And it looks for a bash, of which we have no use.
-    onLoad({ filter: /\/zx\/build\/.*\.cjs$/ }, async ({ path }) => ({
-      contents: (await Bun.file(path).text())
-        .replace(/__toESM\((require\("\w+"\)), 1\)/g, "{ __proto__: $1, default: $1 }")
-        .replace("\n  useBash();", ""),
-      loader: "js",
-    }));
+    onLoad({ filter: /\/zx\/build\/.*\.cjs$/ }, async ({ path }) => {
+      const code = imports(await Bun.file(path).text(), light);
+      // It looks for a bash, of which we have no use.
+      return {
+        contents: path.endsWith("/core.cjs") ? without("\n  useBash();", code) : code,
+        loader: "js",
+      };
+    });
   },
-};
+});
 
 // An image with a Bun app sets these for the app. Bun asks the environment for each by a name that
 // stands once in the executable: with another first byte in it, it finds none.
@@ -48,7 +94,7 @@ export async function executable(
     entrypoints: [source],
     minify: true,
     bytecode: true,
-    plugins: [zx],
+    plugins: [zx(true)],
     format: "esm", // with bytecode it is CommonJS otherwise, which has no top-level await
     compile: {
       outfile,
@@ -61,6 +107,9 @@ export async function executable(
       autoloadTsconfig: false,
     },
   });
+  for (const module of Object.keys(standIns))
+    if (!replaced.has(module))
+      throw new Error(`zx does not use ${module} any more: build.ts need not`);
   leaveToOthers(outfile);
 }
 
@@ -71,7 +120,7 @@ async function module(outfile: string): Promise<void> {
     target: "node",
     external: ["bun:ffi"],
     minify: true,
-    plugins: [zx],
+    plugins: [zx(false)],
   });
   const text = await outputs[0]?.text();
   await Bun.write(outfile, `${text?.replace(/^#!.*\n(\/\/ @bun\n)?/, "#!/usr/bin/env node\n")}`);

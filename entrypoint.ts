@@ -6,12 +6,11 @@ import type { SpawnOptions, StdioOptions, spawn as spawnOfNode } from "node:chil
 import fs from "node:fs";
 import { availableParallelism, networkInterfaces, constants as os, tmpdir } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
-import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
-import { isatty } from "node:tty";
 import { $, which } from "zx/core";
 
 /** The bash script: start each in turn, `wait -n`, end the others, exit with the first one's code. */
 async function main(argv: string[]): Promise<number> {
+  Error.stackTraceLimit = 0; // zx asks for each process where in the source it was started
   const answer = readCommandLine(argv); // --help, --version, --check and errors start nothing
   if (answer !== undefined) return answer;
 
@@ -350,10 +349,19 @@ const OTHERS = ["SIGHUP", "SIGUSR1", "SIGUSR2"] as const; // are for the last pr
 // These would end us without a word. Faults (SIGSEGV and the like) are left to the runtime.
 const FATAL = `SIGALRM SIGVTALRM SIGPROF SIGXCPU SIGXFSZ SIGIO SIGSYS SIGABRT`.split(" ");
 
+/** Whether there is a controlling terminal, tty(4). */
+function hasTerminal(): boolean {
+  try {
+    fs.closeSync(fs.openSync("/dev/tty", "r"));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** What all of them share: signal handlers, a directory, an environment. */
 function prepare(): End | undefined {
-  const self = contents("/proc/self/stat").replace(/^.*\) /s, "");
-  const onTerminal = self ? self.split(" ")[4] !== "0" : [0, 1, 2].some(isatty); // tty_nr, proc(5)
+  const onTerminal = hasTerminal();
   for (const signal of STOP) process.on(signal, () => askToStop(signal, 0));
   for (const signal of FATAL as NodeJS.Signals[])
     process.on(signal, () => askToStop(signal, 128 + os.signals[signal]));
@@ -371,7 +379,7 @@ function prepare(): End | undefined {
   process.on("exit", () => {
     for (const child of children) if (!child.gone) send(-child.pid, SIGKILL);
     // Not while a reader stalls: what Bun still has for it would block the exit.
-    if (!batches) for (const [i, value] of flags.entries()) libc?.fcntl(i + 1, F_SETFL, value);
+    if (!pending()) for (const [i, value] of flags.entries()) libc?.fcntl(i + 1, F_SETFL, value);
     fs.closeSync(0); // a descriptor for rmSync, where none is left
     fs.rmSync(directory, { recursive: true, force: true });
   });
@@ -380,7 +388,7 @@ function prepare(): End | undefined {
     const NGINX_CONF = join(directory, "nginx.conf");
     const { port, appPort } = settings;
     childEnv = { ...env, PORT: `${port}`, APP_PORT: `${appPort}`, NGINX_CONF };
-    if (stdout.colours.isColorSupported && !raw) childEnv.FORCE_COLOR ??= "1";
+    if (stdout.colours && !raw) childEnv.FORCE_COLOR ??= "1";
     if (settings.template !== undefined) writeNginxFiles(settings.template);
     fs.writeFileSync(NGINX_CONF, nginxConf("127.0.0.1"));
   } catch (error) {
@@ -511,6 +519,47 @@ async function openLibc() {
   }
 }
 
+/** Writes all of it, behind what came before. Settles when the reader has taken it. */
+type Put = (bytes: Uint8Array) => Promise<unknown>;
+
+function opened(fd: 1 | 2): Put {
+  const stat = fs.fstatSync(fd);
+  // Both make a pipe non-blocking, which processes that write there themselves (raw) do not expect.
+  if (!raw && (stat.isFIFO() || stat.isSocket())) return onBun ? byBun(fd) : byStream(fd);
+  // By threads: a write to a terminal that stalls (Ctrl-S) blocks who writes.
+  let last: Promise<unknown> = turn();
+  return (bytes) => {
+    last = last.then(() => writeByThread(fd, bytes));
+    return last;
+  };
+}
+
+function byBun(fd: number): Put {
+  const writer = Bun.file(fd).writer();
+  return async (bytes) => Promise.all([writer.write(bytes), writer.flush()]); // either may throw
+}
+
+function byStream(fd: 1 | 2): Put {
+  const stream = fd === 1 ? process.stdout : process.stderr;
+  stream.on("error", () => {}); // the write has it as well
+  return (bytes) =>
+    new Promise((taken, failed) => {
+      stream.write(bytes, (error) => (error ? failed(error) : taken(undefined)));
+    });
+}
+
+async function writeByThread(fd: number, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.length; )
+    done += await new Promise<number>((taken, failed) => {
+      fs.write(fd, bytes, done, bytes.length - done, null, (error, count) => {
+        if (!error) taken(count);
+        else if (error.code === "EAGAIN")
+          setTimeout(taken, 5, 0); // somebody made it non-blocking
+        else failed(error);
+      });
+    });
+}
+
 function pipe(): Pipe {
   const made = makePipe();
   try {
@@ -574,7 +623,7 @@ async function hintForPlace(child: Child): Promise<string> {
   return `: it must listen on $PORT${there ? `; does it listen on ${settings.port}?` : ""}`;
 }
 
-/** Whether `child` listened within `limit` seconds. Asks often at first, then after every 1 %. */
+/** Whether `child` listened within `limit` seconds. */
 async function listened(child: Child, limit: number): Promise<boolean> {
   const { row } = child;
   const since = performance.now();
@@ -600,7 +649,10 @@ async function listened(child: Child, limit: number): Promise<boolean> {
       say(`${row.name}: ${what}${await hintForPlace(child)}`);
       next += 30_000;
     }
-    await sleep(Math.min(Math.max(waited / 100, 2), 250, Math.max(left(), 1)));
+    // One that others wait for is asked often, so that they wait for 1 % longer at most.
+    await sleep(
+      Math.min(Math.max(waited / (isWaitedFor(row) ? 100 : 20), 2), 250, Math.max(left(), 1)),
+    );
   }
   return child.ended;
 }
@@ -615,7 +667,7 @@ async function answersAt(place: Place): Promise<string | undefined> {
   };
   // It may have begun to listen between two questions: then the first place that answers is another.
   const all = first().then((host) => (host && host !== "127.0.0.1" ? first() : host));
-  return Promise.race([all, sleep(1000, undefined)]);
+  return Promise.race([all, sleep(1000)]);
 }
 
 /** Next.js, for one, listens at $HOSTNAME alone. */
@@ -687,6 +739,7 @@ async function sayWhenReady(): Promise<void> {
   if (over) return;
   look();
   warnOfPlaces();
+  if (onBun) Bun.shrink();
 }
 
 /** Who listens where the last one was asked: `web` may stand above a `worker`. */
@@ -772,7 +825,7 @@ function cgroup(controller: string, ...names: string[]): string {
 
 function contents(path: string): string {
   try {
-    return fs.readFileSync(path, "utf8");
+    return fs.existsSync(path) ? fs.readFileSync(path, "utf8") : ""; // an exception is dear
   } catch {
     return "";
   }
@@ -884,7 +937,7 @@ async function drain(end: End, deadline: number): Promise<boolean> {
       if (isNext(child) && (silent || child !== end.child))
         ask(child, now >= lastCall, now >= lastCall + reserve / 2);
     const exits = left.filter((child) => !child.ended).map((child) => child.exit);
-    const tick = sleep(wait, "tick");
+    const tick = sleep(wait).then(() => "tick");
     if ((await Promise.race([tick, killAsked.promise, ...exits])) === "tick") look();
     const before = left.length;
     left = left.filter((child) => !isGone(child));
@@ -1229,47 +1282,48 @@ const NEWLINE = 10;
 const LINE = 65536; // bytes of a line at most; a longer one is cut into pieces
 const AHEAD = 4 * LINE; // bytes that are read before the reader has taken what came before
 const MARGIN = 300; // milliseconds after the grace period in which a reader is given up
+type Colours = ReturnType<typeof import("picocolors").createColors>;
 const COLOURS = ["cyan", "yellow", "green", "magenta", "blue"] as const;
 const SELF = "entrypoint";
 const json = settings.log === "json";
 const raw = settings.log === "raw"; // the processes write to our stdout and stderr themselves
 
-/** What lines are written to, one batch after the other, so that none is torn. */
+/** Where lines are written. */
 type Sink = {
   fd: 1 | 2;
-  stream: NodeJS.WriteStream | undefined; // unless threads write
-  colours: ReturnType<typeof pc.createColors>;
-  waiting: Buffer[]; // for the next batch
-  bytes: number; // of these
-  begun: Promise<void>; // settles when that batch begins
-  written: Promise<void>; // settles when the reader has taken all
+  put: Put;
+  colours: Colours | undefined;
+  pending: number; // writes that the reader has not taken yet
+  written: Promise<unknown>; // settles when it has taken all
   midLine: boolean; // what came last was a line without its newline
   closed: boolean;
 };
 
-// Bun makes what process.stdout writes to non-blocking for all who share it, and picocolors looks at
-// it: at the end they get it back as it was.
+// Bun makes what it writes to non-blocking for all who share it: at the end they get it back as it was.
 const [F_GETFL, F_SETFL, F_SETPIPE_SZ] = [3, 4, 1031] as const; // fcntl(2)
 const flags = [1, 2].map((fd) => libc?.fcntl(fd, F_GETFL, 0) ?? 0);
-const { default: pc } = await import("picocolors");
-const stdout = sink(1);
-const stderr = sameFile(1, 2) ? stdout : sink(2);
-if (!raw) libc?.fcntl(1, F_SETPIPE_SZ, AHEAD); // a batch is more than the 64 KiB of a pipe
-let batches = 0; // that the readers have not taken yet
+const stdout = await sink(1);
+const stderr = sameFile(1, 2) ? stdout : await sink(2);
+if (!raw) libc?.fcntl(1, F_SETPIPE_SZ, AHEAD); // lines with names are more than the 64 KiB of a pipe
 let moved = 0; // bytes read and written: it stands still when a reader stalls
 
-function sink(fd: 1 | 2): Sink {
+async function sink(fd: 1 | 2): Promise<Sink> {
   const forced = !["0", "false"].includes(env.FORCE_COLOR ?? "");
-  const wanted = env.FORCE_COLOR ? forced : isatty(fd) && env.TERM !== "dumb";
-  const colours = pc.createColors(wanted && !env.NO_COLOR && !json);
-  // A stream's write to a terminal that stalls (Ctrl-S) would block all: Bun's threads do it. And a
-  // stream makes non-blocking what processes that write there themselves (raw) know as blocking.
-  const byThreads = raw || (onBun && isatty(fd));
-  const stream = byThreads ? undefined : fd === 1 ? process.stdout : process.stderr;
-  stream?.on("error", () => {}); // the write has it as well
-  const begun = Promise.resolve();
-  const none = { waiting: [], bytes: 0, begun, written: begun };
-  return { fd, stream, colours, ...none, midLine: false, closed: false };
+  const wanted = env.FORCE_COLOR ? forced : env.TERM !== "dumb" && (await isTerminal(fd));
+  const coloured = wanted && !env.NO_COLOR && !json;
+  const colours = coloured ? (await import("picocolors")).default.createColors(true) : undefined;
+  const put = opened(fd);
+  return { fd, put, colours, pending: 0, written: turn(), midLine: false, closed: false };
+}
+
+/** As isatty(3). node:tty takes 2 ms to load, and a pipe is no terminal. */
+async function isTerminal(fd: number): Promise<boolean> {
+  return fs.fstatSync(fd).isCharacterDevice() && (await import("node:tty")).isatty(fd);
+}
+
+/** Whether a reader has not taken all yet. */
+function pending(): boolean {
+  return stdout.pending + stderr.pending > 0;
 }
 
 function sameFile(a: number, b: number): boolean {
@@ -1277,44 +1331,20 @@ function sameFile(a: number, b: number): boolean {
   return one.dev === other.dev && one.ino === other.ino;
 }
 
-/** What comes while one batch is written is the next. Settles when there is room for more. */
-async function write(to: Sink, text: Buffer): Promise<void> {
+/** Settles when the reader has taken it, or never will. */
+function write(to: Sink, text: Buffer): Promise<unknown> {
   if (to.closed) return turn(); // not at once: a flood would keep the signals waiting
-  if (to.midLine) to.waiting.push(Buffer.from("\n"));
+  const bytes = to.midLine ? Buffer.concat([Buffer.from("\n"), text]) : text;
   to.midLine = text.at(-1) !== NEWLINE;
-  to.waiting.push(text);
-  if (to.bytes === 0) {
-    batches++;
-    to.begun = to.written;
-    to.written = to.begun.then(() => writeBatch(to));
-  }
-  to.bytes += text.length;
-  if (to.bytes > AHEAD) await to.begun;
-}
-
-async function writeBatch(to: Sink): Promise<void> {
-  const batch = Buffer.concat(to.waiting.splice(0));
-  to.bytes = 0;
-  for (let done = 0; done < batch.length && !to.closed; ) {
-    const count = await writeSome(to, batch.subarray(done));
-    done += count;
-    moved += count;
-  }
-  batches--;
-}
-
-/** How many bytes were taken. */
-function writeSome(to: Sink, bytes: Buffer): Promise<number> {
-  return new Promise((taken) => {
-    const done = (error?: Error | null, count = bytes.length) => {
-      const code = error && codeOf(error);
-      if (code === "EAGAIN") return sleep(5, 0).then(taken); // somebody made it non-blocking
-      if (code) lost(to, code);
-      return taken(count);
-    };
-    if (to.stream) to.stream.write(bytes, done);
-    else fs.write(to.fd, bytes, 0, bytes.length, null, done);
-  });
+  to.pending++;
+  to.written = to
+    .put(bytes)
+    .catch((error) => lost(to, codeOf(error)))
+    .then(() => {
+      to.pending--;
+      moved += bytes.length;
+    });
+  return to.written;
 }
 
 function lost(to: Sink, code: string): void {
@@ -1332,11 +1362,10 @@ function print(text: string): number {
 
 /** A line of our own. The severities are Cloud Logging's. */
 function say(message: string, severity: "INFO" | "WARNING" | "ERROR" = "INFO"): void {
-  const { red, yellow, bold } = stderr.colours;
-  const colour = { INFO: bold, WARNING: yellow, ERROR: red }[severity];
+  const colour = ({ INFO: "bold", WARNING: "yellow", ERROR: "red" } as const)[severity];
   const text = json
     ? JSON.stringify({ severity, message, [LABELS]: { process: SELF } })
-    : `${colour(SELF)} | ${message.replaceAll("\n", "\\n")}`;
+    : `${painted(stderr, colour, SELF)} | ${message.replaceAll("\n", "\\n")}`;
   write(stderr, Buffer.from(`${text}\n`));
 }
 
@@ -1344,21 +1373,29 @@ function say(message: string, severity: "INFO" | "WARNING" | "ERROR" = "INFO"): 
 async function copy(source: AsyncIterable<Uint8Array>, to: Sink, row: Row): Promise<void> {
   if (json) return copyAsEntries(source, to, row);
   const width = Math.max(...table.map(({ name }) => name.length));
-  const colour = to.colours[COLOURS[table.indexOf(row) % COLOURS.length] ?? "cyan"];
-  const prefix = `${colour(row.name.padEnd(width))} | `;
+  const colour = COLOURS[table.indexOf(row) % COLOURS.length] ?? "cyan";
+  const prefix = `${painted(to, colour, row.name.padEnd(width))} | `;
   let rest = prefix; // what is held back
   for await (const chunk of source) {
     moved += chunk.length;
-    rest = withLongLinesCut(rest + charactersOf(chunk), prefix.length);
-    const end = rest.lastIndexOf("\n") + 1;
+    const text = withLongLinesCut(rest + charactersOf(chunk), prefix.length);
+    const end = text.lastIndexOf("\n") + 1;
+    rest = end ? prefix + text.slice(end) : text;
     if (!end) continue;
     // Each newline brings the prefix of the next line, the last one that of a line to come.
-    const lines = rest.slice(0, end).replaceAll("\n", `\n${prefix}`);
-    rest = prefix + rest.slice(end);
+    const lines = text.slice(0, end).replaceAll("\n", `\n${prefix}`);
     await write(to, Buffer.from(lines.slice(0, -prefix.length), "latin1"));
   }
   if (rest.length > prefix.length) write(to, Buffer.from(rest, "latin1"));
   await to.written;
+}
+
+function painted(
+  { colours }: Sink,
+  colour: (typeof COLOURS)[number] | "bold" | "red",
+  text: string,
+) {
+  return colours ? colours[colour](text) : text;
 }
 
 /** Bytes as characters: one native call for each step, whatever they encode. */
@@ -1411,9 +1448,18 @@ async function flushed(): Promise<void> {
   while (quiet < 60 && idle < 1000 && moved < most && performance.now() < graceEnds + MARGIN) {
     const seen = moved;
     if (await Promise.race([all, sleep(tick)])) return;
-    if (!batches) idle += tick;
-    quiet = !batches && moved === seen ? quiet + tick : 0;
+    if (!pending()) idle += tick;
+    quiet = !pending() && moved === seen ? quiet + tick : 0;
   }
+}
+
+function sleep(milliseconds: number): Promise<undefined> {
+  return new Promise((over) => setTimeout(over, milliseconds));
+}
+
+/** Once what has come meanwhile is seen to: signals, output. */
+function turn(): Promise<void> {
+  return new Promise((over) => setImmediate(over));
 }
 
 function time(milliseconds: number): string {
