@@ -16,7 +16,12 @@ if [ "$*" = tests ]; then
     gunicorn uwsgi-core uwsgi-plugin-python3:/usr/lib/uwsgi/plugins/python3_plugin.so \
     ruby php-cli:php unicorn ruby-bundler:bundle apache2:apache2ctl lighttpd \
     php-fpm:/usr/share/doc/php-fpm postgresql:/usr/share/doc/postgresql \
-    python3-celery:/usr/lib/python3/dist-packages/celery python3-redis:/usr/lib/python3/dist-packages/redis \
+    python3-django:/usr/lib/python3/dist-packages/django \
+    python3-whitenoise:/usr/lib/python3/dist-packages/whitenoise \
+    python3-fastapi:/usr/lib/python3/dist-packages/fastapi uvicorn:/usr/bin/uvicorn \
+    python3-psycopg2:/usr/lib/python3/dist-packages/psycopg2 puma:/usr/bin/puma ruby-rack:/usr/share/doc/ruby-rack \
+    libapache2-mod-php:/usr/share/doc/libapache2-mod-php cron faketime \
+    celery:/usr/bin/celery python3-celery:/usr/lib/python3/dist-packages/celery python3-redis:/usr/lib/python3/dist-packages/redis \
     bash tini dumb-init gosu sudo make perl catatonit supervisor:supervisord
 fi
 if [ "$*" = release ]; then

@@ -12,7 +12,7 @@ cache.set("started", "yes")  # before it listens: the cache must be there by now
 class App(BaseHTTPRequestHandler):
     def do_GET(self):
         """/KEY gives a value, and tells whether it was in the cache."""
-        key = self.path[1:]
+        key = self.path[1:] or "nothing"
         value = cache.get(key)
         found = value is not None
         if not found:

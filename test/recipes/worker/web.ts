@@ -3,7 +3,7 @@
 import { Database } from "bun:sqlite";
 import { RedisClient } from "bun";
 
-const db = new Database("app.db");
+const db = new Database(process.env.DATABASE);
 const redis = new RedisClient(process.env.REDIS_URL);
 const insert = db.query<{ id: number }, string>("insert into jobs (text) values (?) returning id");
 const select = db.query<{ result: string | null }, string>("select result from jobs where id = ?");

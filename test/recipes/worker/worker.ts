@@ -3,7 +3,7 @@
 import { Database } from "bun:sqlite";
 import { RedisClient } from "bun";
 
-const db = new Database("app.db");
+const db = new Database(process.env.DATABASE);
 const redis = new RedisClient(process.env.REDIS_URL);
 let stopping = false;
 process.once("SIGTERM", () => {

@@ -1,0 +1,2 @@
+<?php
+echo "did the job\n";

@@ -1,0 +1,2 @@
+echo "helper $$"
+exec sleep 3600
