@@ -160,6 +160,13 @@ export function occupy(hostname: string, wanted = 0): { port: number; stop: () =
   return { port: server.port, stop: () => server.stop(true) };
 }
 
+/** The fenced blocks of a page, of one language. */
+export function fences(page: string, language: string): string[] {
+  const text = fs.readFileSync(path.join(root, page), "utf8");
+  const blocks = text.matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, "gms"));
+  return [...blocks].map(([, block = ""]) => block);
+}
+
 // ---- Processes, as /proc shows them
 
 interface Process {
