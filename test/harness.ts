@@ -297,12 +297,7 @@ export class Run {
   private unreadFd: number | undefined;
   readonly descendants = new Map<number, Process>();
 
-  constructor(
-    command: string[],
-    cwd: string,
-    env: Record<string, string>,
-    unread: Options["unread"],
-  ) {
+  constructor(command: string[], cwd: string, env: NodeJS.ProcessEnv, unread?: Options["unread"]) {
     this.unread = unread;
     const out = pipe();
     const err = pipe();

@@ -66,6 +66,11 @@ const images = new Set<string>();
 
 export async function build(tag: string, ...options: string[]): Promise<void> {
   await docker("build", "--quiet", "--network", "host", "--tag", tag, ...options);
+  ours(tag);
+}
+
+/** An image that is removed at the end. */
+export function ours(tag: string): void {
   images.add(tag);
 }
 
