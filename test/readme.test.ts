@@ -568,6 +568,57 @@ section(
   [compiled],
 );
 
+const surprises = [
+  { what: "-f does not change the directory", procfile: "a: ls -d sub", prints: /^a \| sub$/m },
+  { what: "stdin is at its end", procfile: "a: cat && echo end", prints: /^a \| end$/m },
+  {
+    what: "PORT is not counted up",
+    procfile: "b: true; sleep 9\na: echo $PORT",
+    prints: /^a \| 7777$/m,
+  },
+  {
+    what: "sh replaces $PORT before it sets it",
+    procfile: "a: PORT=7778 echo $PORT",
+    prints: /7777/,
+  },
+  { what: "a file .env is not read", procfile: 'a: echo "<$OF_ENV>"', prints: /^a \| <>$/m },
+];
+
+section(
+  "what surprises people",
+  (it) => {
+    for (const { what, procfile, prints } of surprises)
+      it(what, async (box) => {
+        box.write("sub/Procfile", `${procfile}\n`);
+        box.write(".env", "OF_ENV=1\n");
+        const env = { PORT: "7777", ENTRYPOINT_READY: "0" };
+        const run = box.start(["-f", "sub/Procfile"], { env });
+        expect((await run.exit()).code).toBe(0);
+        expect(run.stdout.text).toMatch(prints);
+      });
+  },
+  [compiled],
+);
+
+section(
+  "coming from",
+  (it) => {
+    const procfiles = fences("test/coming-from.md", "procfile");
+    for (const [i, name] of ["supervisord", "foreman", "bash", "s6-overlay"].entries())
+      it(`${name}: its Procfile has no mistake`, async (box) => {
+        const procfile = procfiles[i] ?? "";
+        for (const program of ["gunicorn", "setpriv", "bundle", "python", "nginx", "migrate.sh"])
+          for (const file of [program, `bin/${program}`])
+            fs.chmodSync(box.write(file, "#!/bin/sh\n"), 0o755);
+        box.write("Procfile", procfile);
+        const run = box.start(["--check"], { env: { PATH: `${box.dir}/bin:/usr/bin:/bin` } });
+        expect([(await run.exit()).code, run.stderr.text]).toEqual([0, ""]);
+        expect(run.stdout.lines).toHaveLength(procfile.trim().split("\n").length + 1);
+      });
+  },
+  [compiled],
+);
+
 // ---- All pages
 
 const pages = [".", "test"].flatMap((folder) =>
@@ -602,6 +653,38 @@ describe("pages", () => {
       });
       expect(broken.map(([, link]) => link)).toEqual([]);
     });
+
+  test("the README's figures are the benchmark's", () => {
+    const rows = (text: string) => [...text.matchAll(/^\| ([\w-]+(?:, \w+)?) \| (\d.*) \|$/gm)];
+    const all = rows(fs.readFileSync(path.join(import.meta.dir, "bench/README.md"), "utf8"));
+    const cells = (name: string) =>
+      all.flatMap(([, other, row = ""]) => (other === name ? row.split(" | ") : []));
+    const [, compared = ""] = readme.split("\n## Compared\n");
+    const figures = rows(compared).map(([, name = "", row = ""]) => ({
+      name,
+      row: row.split(" | "),
+    }));
+    expect(figures.length).toBeGreaterThan(3);
+    for (const { name, row } of figures) {
+      const [up, , , bad, dead, code] = cells(name).map((cell) => cell.replace(/ \(.*/, ""));
+      expect([name, ...row]).toEqual([name, up, dead, code, bad].map(String));
+    }
+  });
+
+  test("the page of the tests has each file and each variable of them", () => {
+    const text = fs.readFileSync(path.join(import.meta.dir, "README.md"), "utf8");
+    const files = fs.globSync("*.test.ts", { cwd: import.meta.dir });
+    const named = [...text.matchAll(/^\| ([a-z0-9, -]+) \| .* \|$/gm)].flatMap(([, names = ""]) =>
+      names.split(", "),
+    );
+    const names = files.map((file) => file.replace(".test.ts", ""));
+    expect(named).toEqual(expect.arrayContaining(names));
+    for (const file of files) {
+      const source = fs.readFileSync(path.join(import.meta.dir, file), "utf8");
+      for (const [variable] of source.matchAll(/\bENTRYPOINT_TEST_[A-Z]+\b/g))
+        expect(text).toContain(variable);
+    }
+  });
 
   test("are short enough to be read", () => {
     const lines = (page: string) =>
