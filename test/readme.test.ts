@@ -76,8 +76,9 @@ async function makeClone(): Promise<string> {
   const changed = ["ls-files", "-z", "--modified", "--others", "--exclude-standard"];
   for (const name of (await output("git", "-C", root, ...changed)).split("\0").filter(Boolean)) {
     const [from, to] = [path.join(root, name), path.join(directory, name)];
-    if (fs.existsSync(from)) fs.cpSync(from, to);
-    else fs.rmSync(to);
+    const kind = fs.lstatSync(from, { throwIfNoEntry: false });
+    if (!kind) fs.rmSync(to);
+    else if (kind.isFile()) fs.cpSync(from, to); // not a link: node_modules may be one
   }
   return directory;
 }
