@@ -288,6 +288,12 @@ describe("images of the README", () => {
     expect([picture.status, await picture.text()]).toEqual([200, python["static/picture.svg"]]);
     await app.stop(run);
     expectShown(run, `${appShown}${stopShown}`);
+
+    const [, check = ""] = /`(docker run --rm my-app --check \w.*?)`/.exec(readme) ?? [];
+    const plan = await output("sh", "-ec", app.line(check));
+    expect(plan).toMatch(
+      /^app +8081 +until it listens +by program +PORT=\$APP_PORT python app.py$/m,
+    );
   });
 
   inEngine("an app that does not read PORT", async () => {
