@@ -468,6 +468,10 @@ const imageFaults: Record<string, { words: string[]; code: number }> = {
     words: ["--entrypoint", "tini", "debian:trixie-slim", "--", "entrypoint"],
     code: 127,
   },
+  "exec /usr/local/bin/entrypoint: no such file or directory": {
+    words: [imageName("entrypoint:binary"), "/usr/local/bin/entrypoint"], // no loader of glibc's there
+    code: 1,
+  },
   "exec /usr/local/bin/entrypoint: exec format error": {
     words: [`${mark}:other`, "/usr/local/bin/entrypoint"],
     code: 1,
