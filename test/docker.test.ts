@@ -1,166 +1,41 @@
 // The image, in a real Docker engine. test/engine.sh makes one ready where there is none.
 
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect } from "bun:test";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import type { Answer, Load } from "./docker/client.ts";
-import { bun, compiled, demoApp, eventually, root, staticFiles, within } from "./harness.ts";
+import {
+  build,
+  buildDemo,
+  Container,
+  command,
+  docker,
+  env,
+  image,
+  inContainer,
+  inEngine,
+  MINUTES,
+  mark,
+  output,
+  removeAll,
+  type Start,
+  testWith,
+  works,
+} from "./docker/engine.ts";
+import { compiled, demoApp, eventually, fences, root, staticFiles, within } from "./harness.ts";
 import { Greeter } from "./recipes/grpc-web/greet_pb.ts";
 
-const MINUTES = 60_000;
 const work = fs.mkdtempSync(path.join(os.tmpdir(), "entrypoint-docker-"));
-const client = path.join(import.meta.dir, "docker/client.ts");
 const node = fs.realpathSync(path.join(root, "node_modules/node/bin/node"));
 
-// ---- Commands
-
-interface Outcome {
-  code: number;
-  out: string;
-  err: string;
-}
-
-// Debian's own docker first: it has BuildKit in it, a bare newer client has not.
-const env = { ...process.env, PATH: `/usr/bin:${process.env.PATH}`, DOCKER_BUILDKIT: "1" };
-
-async function command(...words: string[]): Promise<Outcome> {
-  const process = Bun.spawn(words, { cwd: root, env, stdout: "pipe", stderr: "pipe" });
-  const texts = [process.stdout, process.stderr].map((stream) => new Response(stream).text());
-  const [out = "", err = ""] = await Promise.all(texts);
-  return { code: await process.exited, out, err };
-}
-
-/** What the command writes. Its failure is the test's. */
-async function output(...words: string[]): Promise<string> {
-  const { code, out, err } = await command(...words);
-  if (code !== 0) throw new Error(`${words.join(" ")}: exit code ${code}\n${out}${err}`);
-  return out.trim();
-}
-
-const docker = (...words: string[]) => output("docker", ...words);
-
-// ---- What is tested where: without an engine tests are skipped by name, with CI=true they fail
-
-async function works(...words: string[]): Promise<boolean> {
-  return await command(...words).then(
-    ({ code }) => code === 0,
-    () => false,
-  );
-}
-
-const engine = await works("docker", "version");
-
-function testWith(there: boolean, what: string) {
-  return (name: string, body: () => Promise<void>): void => {
-    if (there) test(name, body, 2 * MINUTES);
-    else if (process.env.CI !== "true") test.skip(`${name} (skipped: there is no ${what})`, body);
-    else
-      test(name, () => {
-        throw new Error(`there is no ${what}, and with CI=true there must be one`);
-      });
-  };
-}
-
-const inEngine = testWith(engine, "Docker engine");
-
-// ---- Images and containers; whatever the outcome, none of them stays
-
-const mark = `entrypoint-test-${process.pid}`;
-const image = `${mark}:demo`;
-const images = new Set<string>();
-
-async function build(tag: string, ...options: string[]): Promise<void> {
-  await docker("build", "--quiet", "--network", "host", "--tag", tag, ...options);
-  images.add(tag);
-}
-
-class Container {
-  readonly name: string;
-  private readonly port: number;
-
-  constructor(name: string, port = 8080) {
-    this.name = name;
-    this.port = port;
-  }
-
-  async logs(): Promise<string> {
-    const { out, err } = await command("docker", "logs", this.name);
-    return out + err;
-  }
-
-  async line(pattern: RegExp): Promise<void> {
-    await eventually(`a line like ${pattern}`, async () => pattern.test(await this.logs()));
-  }
-
-  exec(script: string): Promise<string> {
-    return docker("exec", this.name, "sh", "-c", script);
-  }
-
-  /** Runs test/docker/client.ts here against a published port, or else in its network. */
-  async client<T>(...words: string[]): Promise<T> {
-    const published = await docker("port", this.name);
-    const [, port] = /:(\d+)$/m.exec(published) ?? [];
-    const beside = [
-      ...["docker", "run", "--rm", "--label", mark, "--network", `container:${this.name}`],
-      ...["--volume", `${client}:/client.ts:ro`, "--env", "BUN_BE_BUN=1"],
-      ...["--entrypoint", "entrypoint", image, "/client.ts"],
-    ];
-    const start = port ? [bun, client] : beside;
-    return JSON.parse(await output(...start, `http://127.0.0.1:${port ?? this.port}`, ...words));
-  }
-
-  /** The exit code, and how long it took to come. */
-  async exit(asked = performance.now()): Promise<{ code: number; ms: number }> {
-    const code = await within("the container's end", docker("wait", this.name), 30_000);
-    return { code: Number(code), ms: performance.now() - asked };
-  }
-
-  async stop(): Promise<{ code: number; ms: number }> {
-    const asked = performance.now();
-    await docker("stop", this.name);
-    return await this.exit(asked);
-  }
-}
-
-let count = 0;
-
-interface Start {
-  options?: string[];
-  of?: string;
-  /** In place of the image's CMD. */
-  words?: string[];
-  port?: number;
-}
-
-async function inContainer(
-  { options = [], of = image, words = [], port }: Start,
-  body: (container: Container) => Promise<void>,
-): Promise<void> {
-  const container = new Container(`${mark}-${++count}`, port);
-  try {
-    const labels = ["--name", container.name, "--label", mark];
-    await docker("run", "--detach", ...labels, ...options, of, ...words);
-    await body(container);
-  } catch (error) {
-    throw new Error(`${error}\n${await container.logs()}`, { cause: error });
-  } finally {
-    await command("docker", "rm", "--force", container.name);
-  }
-}
-
-beforeAll(async () => {
-  if (engine) await build(image, ".");
-}, 10 * MINUTES);
+beforeAll(buildDemo, 10 * MINUTES);
 
 afterAll(async () => {
   fs.rmSync(work, { recursive: true });
-  if (!engine) return;
-  const left = await docker("ps", "--all", "--quiet", "--filter", `label=${mark}`);
-  if (left) await docker("rm", "--force", ...left.split("\n"));
-  if (images.size) await docker("rmi", ...images);
+  await removeAll();
 }, MINUTES);
 
 // ---- The image
@@ -387,12 +262,9 @@ describe("by hand", () => {
     expect([code, err]).toEqual([0, expect.stringContaining("app: exit code 0 after")]);
   });
 
-  inEngine("gRPC passes the README's server block", async () => {
-    const readme = fs.readFileSync(path.join(root, "README.md"), "utf8");
-    const blocks = [...readme.matchAll(/^ *```nginx\n(.*?)^ *```/gms)].map(
-      ([, block = ""]) => block,
-    );
+  inEngine("gRPC passes the server block of test/nginx.md", async () => {
     const conf = path.join(work, "grpc.conf");
+    const blocks = fences("test/nginx.md", "nginx");
     fs.writeFileSync(conf, blocks.find((block) => block.includes("grpc_pass")) ?? "");
     const { outputs } = await Bun.build({
       entrypoints: [path.join(import.meta.dir, "recipes/grpc-web/server.ts")],
@@ -529,28 +401,6 @@ describe("docker run -it", () => {
 // ---- Other images, other systems
 
 describe("elsewhere", () => {
-  inEngine("drops into a stock Python image by three lines of Dockerfile", async () => {
-    const stock = fs.readFileSync(path.join(import.meta.dir, "docker/python.Dockerfile"), "utf8");
-    const readme = fs.readFileSync(path.join(root, "README.md"), "utf8");
-    const [, diff = ""] = /^```diff\n(.*?)^```/ms.exec(readme) ?? [];
-    expect(diff.replace(/^\+.*\n/gm, "").replace(/^ /gm, "")).toBe(stock);
-
-    const context = path.join(work, "python");
-    fs.cpSync(staticFiles, path.join(context, "static"), { recursive: true });
-    fs.copyFileSync(path.join(import.meta.dir, "app.py"), path.join(context, "app.py"));
-    const dropped = diff.replace(/^[+ ]/gm, "").replace("--from=entrypoint ", `--from=${image} `);
-    fs.writeFileSync(path.join(context, "Dockerfile"), dropped);
-    const tag = `${mark}:python`;
-    await build(tag, context);
-    await inContainer({ of: tag }, async (container) => {
-      await container.line(/ready in/);
-      const paths = ["/", "/static/picture.svg"];
-      const [page, picture] = await container.client<Answer[]>("get", ...paths);
-      expect(page).toMatchObject({ status: 200, body: "Hello from Python\n" });
-      expect(picture?.status).toBe(200);
-    });
-  });
-
   describe("an image in Alpine's layout", () => {
     const alpine = `${mark}:alpine`;
     const app = `${mark}:alpine-app`;
@@ -574,7 +424,7 @@ describe("elsewhere", () => {
       await build(`${mark}:binary-musl`, "--target", "binary-musl", ".");
       await build(alpine, "--file", "test/docker/alpine.Dockerfile", context);
       const text = fs.readFileSync(path.join(import.meta.dir, "docker/app.Dockerfile"), "utf8");
-      expect(fs.readFileSync(path.join(root, "README.md"), "utf8")).toContain(text);
+      expect(fences("README.md", "dockerfile")).toContain(text);
       fs.writeFileSync(
         path.join(context, "Dockerfile"),
         text

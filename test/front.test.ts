@@ -4,7 +4,15 @@
 import { expect } from "bun:test";
 import fs from "node:fs";
 import path from "node:path";
-import { type Box, freePort, hasNamespaces, type Options, runtimes, section } from "./harness.ts";
+import {
+  type Box,
+  fences,
+  freePort,
+  hasNamespaces,
+  type Options,
+  runtimes,
+  section,
+} from "./harness.ts";
 
 const isRoot = process.getuid?.() === 0;
 // nginx is the same whatever starts it; its files are copied by each in its own way.
@@ -247,6 +255,10 @@ location / { try_files $uri /index.html; }
 location /api/ { include proxy_params; proxy_set_header X-Tenant a; proxy_pass http://app; }
 `;
 
+const [LOCATIONS = "", SERVER = ""] = fences("README.md", "nginx").map((block) =>
+  block.replace("/app/public", `\${DIR}/public`),
+);
+
 interface Part {
   name: string;
   conf: string;
@@ -315,6 +327,20 @@ try_files $uri /index.html;
 location /api/ { proxy_pass http://app; }`,
     gets: { "/deep/link": "page\n", "/style.css": "css\n", "/api/x": /^\["GET","\/api\/x",0,/ },
     posts: "/api/form",
+  },
+  {
+    name: "the locations of the README",
+    conf: LOCATIONS,
+    gets: { "/deep/link": "page\n", "/style.css": "css\n", "/api/x": /^\["GET","\/api\/x",0,/ },
+    posts: "/api/form",
+  },
+  {
+    name: "the server block of the README",
+    conf: SERVER,
+    command: php,
+    socket: true,
+    gets: { "/style.css": "css\n", "/a/route?x=1": /^\["GET","\\\/a\\\/route\?x=1",0/ },
+    posts: "/form",
   },
   {
     name: "one more location and a header",

@@ -160,6 +160,13 @@ export function occupy(hostname: string, wanted = 0): { port: number; stop: () =
   return { port: server.port, stop: () => server.stop(true) };
 }
 
+/** The fenced blocks of a page, of one language. */
+export function fences(page: string, language: string): string[] {
+  const text = fs.readFileSync(path.join(root, page), "utf8");
+  const blocks = text.matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, "gms"));
+  return [...blocks].map(([, block = ""]) => block);
+}
+
 // ---- Processes, as /proc shows them
 
 interface Process {
@@ -290,12 +297,7 @@ export class Run {
   private unreadFd: number | undefined;
   readonly descendants = new Map<number, Process>();
 
-  constructor(
-    command: string[],
-    cwd: string,
-    env: Record<string, string>,
-    unread: Options["unread"],
-  ) {
+  constructor(command: string[], cwd: string, env: NodeJS.ProcessEnv, unread?: Options["unread"]) {
     this.unread = unread;
     const out = pipe();
     const err = pipe();
