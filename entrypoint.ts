@@ -4,24 +4,23 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { SpawnOptions, StdioOptions, spawn as spawnOfNode } from "node:child_process";
 import fs from "node:fs";
-import { availableParallelism, networkInterfaces, constants as os, tmpdir } from "node:os";
+import { availableParallelism, constants, networkInterfaces, tmpdir } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
-import { $, which } from "zx/core";
+import { $, type ProcessOutput, which } from "zx/core";
 
 /** The bash script: start each in turn, `wait -n`, end the others, exit with the first one's code. */
 async function main(argv: string[]): Promise<number> {
-  Error.stackTraceLimit = 0; // zx asks for each process where in the source it was started
-  const answer = readCommandLine(argv); // --help, --version, --check and errors start nothing
-  if (answer !== undefined) return answer;
-
-  let end = prepare();
+  readEnvironment();
+  await openOutput();
+  let end = readCommandLine(argv); // --help, --version, --check and errors start nothing
+  end ??= openRun();
   for (const row of table) {
-    end ??= await Promise.race([firstEnd(), placeTaken(row)]);
+    if (end) break;
+    end = await Promise.race([firstEnd(), checkPlace(row)]);
     end ??= await Promise.race([start(row), firstEnd()]); // PORT=8081 ./server & nginx &
   }
-  if (!end) sayWhenReady();
+  if (!end) tellWhenReady();
   end ??= await firstEnd(); //                               wait -n
-  over = true;
   return stop(end);
 }
 
@@ -45,206 +44,79 @@ type Child = {
   pid: number;
   startedAt: number; // milliseconds, as performance.now() has them
   exit: Promise<End>;
-  ended: boolean;
+  end: End | undefined; // once it has ended
   sent: Set<number>; // the stop signals that it, or a process below it, was sent
   logs: Promise<unknown>; // settles when both its pipes have been copied to their ends
-  upAfter?: number; // milliseconds from its start until it listened
+  upAfter: number | undefined; // milliseconds from its start until it listened
   tree: Process[]; // its session and who descends from that, when they were last looked at
   gone: boolean; // nothing is left of it: its number may be another's by now
 };
 
-/** What ends the container: the first exit, a stop that was asked for, or a failed start. */
-type End = { why: string; code: number; child?: Child; after?: number; stop?: true };
-
-/** The state of a run. What one section alone needs stands there. */
-const table: Row[] = [];
-const children: Child[] = []; // in the order of their start
-const ends: End[] = []; // in the order in which they came
-const stopAsked = Promise.withResolvers<End>();
-const killAsked = Promise.withResolvers<void>();
-let over = false; // what ends the container is known
-let graceEnds = Number.POSITIVE_INFINITY; // milliseconds, as performance.now() has them
-
-// ---- options: the environment and the command line; what is wrong with them is told all at once
-
-const VERSION = "2.0.0"; // package.json has npm's copy, which a test holds to it
-const HELP = `usage: entrypoint [-f FILE] [--check]            the processes of a Procfile (default ./Procfile)
-       entrypoint [--check] [--] COMMAND [ARG...]  COMMAND as the app, behind nginx
-       entrypoint --help | --version               also -h, -V
-
-Starts processes in order, each once the one before it listens at its place, waits for the
-first to end, ends the others and exits with its code. SIGTERM drains them: those that serve
-others are asked last, each server with the signal that lets it finish its requests.
-
-  -f FILE   lines of \`name: command\`; PORT=8081 before a command is where it listens and is
-            waited for, a port or the path of a UNIX socket; STOPSIGNAL=SIGQUIT is what asks it
-            to stop; \`release:\` runs to its end before the others
-  --check   validate everything, print the plan, start nothing
-
-  PORT=8080              public port
-  APP_PORT=8081          port, or path of the UNIX socket, of the app behind nginx
-  ENTRYPOINT_GRACE=9     seconds from a stop signal to SIGKILL
-  ENTRYPOINT_READY=240   seconds a process may take to listen; 0: wait for none
-  ENTRYPOINT_LOG=text    text, json (the default on Cloud Run), or raw: as each process writes it
-  ENTRYPOINT_NGINX=FILE  nginx configuration template: whole, a server block, or locations
-  ENTRYPOINT_STATIC=DIR  directory served at /static/ (default ./static)
-
-exit code: that of the first to end, or 128+n if signal n killed it; 0 a clean stop;
-           2 usage or configuration; 1 not ready in time; 137 a stop that had to kill
-`;
-
-const env = process.env;
-const problems: string[] = [];
-const PLACEHOLDER = /\$\{([A-Z_][A-Z_0-9]*)\}/g; // in a template; ${host} is nginx's own
-const SECONDS = "a number of seconds, 0 to 86400";
-const PLACE = "a port, 1 to 65535, or the path of a UNIX socket, /…, of at most 107 bytes";
-const settings = {
-  port: Number(setting("PORT", "8080", isPort, "a port, 1 to 65535")),
-  appPort: placeOf(setting("APP_PORT", "8081", isPlace, PLACE)),
-  grace: Number(setting("ENTRYPOINT_GRACE", "9", isSeconds, SECONDS)),
-  ready: Number(setting("ENTRYPOINT_READY", "240", isSeconds, SECONDS)),
-  log: env.ENTRYPOINT_LOG || (env.K_SERVICE || env.CLOUD_RUN_JOB ? "json" : "text"),
-  template: env.ENTRYPOINT_NGINX ? read("ENTRYPOINT_NGINX=", env.ENTRYPOINT_NGINX) : undefined,
-  static: resolve(env.ENTRYPOINT_STATIC || "static"),
+/** What ends the container. An answer is `--help` and the like: nothing was started. */
+type End = {
+  kind: "exit" | "stop" | "failure" | "answer";
+  why: string;
+  code: number;
+  child?: Child; // of an exit
+  after?: number; // milliseconds from its start
 };
 
-// A variable that is set to nothing counts as unset, as in ${PORT:-8080}. And a Kubernetes service
-// with the name "app" puts APP_PORT=tcp://10.0.0.1:80 into every pod.
-function setting(name: string, byDefault: string, valid: (text: string) => boolean, what: string) {
-  const byKubernetes = name === "APP_PORT" && env[name]?.startsWith("tcp:");
-  const text = (!byKubernetes && env[name]) || byDefault;
-  if (valid(text)) return text;
-  problems.push(`${name}=${text}: must be ${what}`);
-  return byDefault;
-}
+// All that changes during a run. Here are the defaults; nothing happens before main.
+const settings = {
+  port: 8080,
+  appPort: 8081 as Place,
+  grace: 9, // seconds from a stop signal to SIGKILL
+  ready: 240, // seconds a process may take to listen
+  log: "text" as "text" | "json" | "raw",
+  template: undefined as string | undefined, // of nginx's configuration
+  static: "static",
+};
+const problems: string[] = []; // with the environment, the command line and the Procfile
+const table: Row[] = [];
+const children: Child[] = []; // in the order of their start
+const ends: End[] = []; // of processes, in the order in which they came
+const stopAsked = Promise.withResolvers<End>();
+const signalled = { first: "", handledAt: Number.POSITIVE_INFINITY, second: "" };
+let ending = false; // what ends the container is known
+let graceEnds = Number.POSITIVE_INFINITY; // milliseconds, as performance.now() has them
+let directory = ""; // of this run, private
+let childEnv: NodeJS.ProcessEnv = {};
+let oomKillsBefore: number | undefined;
+let placesToldOf = false; // of those who listen without a word of it in their line
+const asked = new Map<string, { alone: boolean }>(); // by id of a process: whether nobody below it
+const spared = new Map<string, number>(); // by id: when it was seen to wait for another to end
+const passed = new Map<string, { handled: boolean; listened: boolean }>(); // by id: below one asked
+let bytesMoved = 0; // read and written: it stands still when a reader stalls
+let descriptorFlags: number[] = []; // of stdout and stderr, as they were
+let libc: Awaited<ReturnType<typeof openLibc>>; // on Bun
+let net: NodeNet | undefined; // elsewhere
+const stdout = outputTo(1);
+let stderr = outputTo(2);
 
-function isPort(text: string): boolean {
-  return /^\d{1,5}$/.test(text) && Number(text) >= 1 && Number(text) <= 65535;
-}
+const { env } = process;
+const { signals } = constants;
+const { SIGTERM, SIGINT, SIGKILL, SIGCONT } = signals;
 
-function isPlace(text: string): boolean {
-  return isPort(text) || (text.startsWith("/") && Buffer.byteLength(text) <= 107); // unix(7)
-}
-
-function placeOf(text: string): Place {
-  return text.startsWith("/") ? text : Number(text);
-}
-
-function isSeconds(text: string): boolean {
-  return /^\d+(\.\d+)?$/.test(text) && Number(text) <= 86400;
-}
-
-function read(what: string, path: string): string {
-  try {
-    return fs.readFileSync(path, "utf8").replace(/^\ufeff/, "");
-  } catch (error) {
-    problems.push(`${what}${path}: must be a readable file (${codeOf(error)})`);
-    return "";
-  }
-}
-
-function codeOf(error: unknown): string {
-  return error instanceof Error && "code" in error ? `${error.code}` : `${error}`;
-}
-
-/** Fills the table, or gives the exit code of a call that starts nothing. */
-function readCommandLine(argv: string[]): number | undefined {
-  const words = [...argv];
-  let path: string | undefined;
-  let check = false;
-  while (words[0]?.startsWith("-")) {
-    const option = words.shift();
-    if (option === "--") break;
-    else if (option === "--help" || option === "-h") return print(HELP);
-    else if (option === "--version" || option === "-V") return print(`entrypoint ${VERSION}\n`);
-    else if (option === "--check") check = true;
-    else if (option !== "-f") problems.push(`${option}: no such option; see entrypoint --help`);
-    else if (words[0]) path = words.shift();
-    else problems.push("-f: needs a FILE; see entrypoint --help");
-  }
-  if (words.length && path) problems.push("-f FILE or a COMMAND, not both; see entrypoint --help");
-  else if (words.length) table.push(...commandTable(words));
-  else if (path || fs.existsSync("Procfile")) table.push(...readProcfile(path ?? "Procfile"));
-  else if (!problems.length) problems.push("no COMMAND and no Procfile; see entrypoint --help");
-  checkSettings();
-  if (check) for (const row of table) lookFor(row);
-  for (const problem of problems) say(problem, "ERROR");
-  if (problems.length) return 2;
-  return check ? print(plan()) : undefined;
-}
-
-function checkSettings(): void {
-  const { port, appPort, log, template = "" } = settings;
-  if (port === appPort)
-    problems.push(`PORT=${port}: must differ from APP_PORT=${appPort}: set that to another port`);
-  if (!["text", "json", "raw"].includes(log))
-    problems.push(`ENTRYPOINT_LOG=${log}: must be text, json or raw`);
-  if (env.ENTRYPOINT_STATIC && !isDirectory(settings.static))
-    problems.push(`ENTRYPOINT_STATIC=${env.ENTRYPOINT_STATIC}: must be a directory`);
-  for (const [variable, name = ""] of template.matchAll(PLACEHOLDER))
-    if (!(name in { ...env, PORT: 1, APP_PORT: 1, ENTRYPOINT_STATIC: 1, NGINX_CONF: 1 }))
-      problems.push(`ENTRYPOINT_NGINX=${env.ENTRYPOINT_NGINX}: ${variable} is not set`);
-  for (const name of Object.keys(env))
-    if (name.startsWith("ENTRYPOINT_") && !HELP.includes(`  ${name}=`))
-      say(`${name}: there is no such variable; see entrypoint --help`, "WARNING");
-}
-
-function isDirectory(path: string): boolean {
-  return fs.existsSync(`${path}/.`);
-}
-
-/** A program that is not there may still be made by a release job. */
-function lookFor({ name, command, program, release }: Row): void {
-  if (/\$\{?NGINX_CONF\b/.test(command) && !table.some((row) => row.place === settings.appPort))
-    say(`${name}: starts before the app, for no line has PORT=$APP_PORT: write that`, "WARNING");
-  if (!program || !env.PATH || which.sync(program, { nothrow: true })) return;
-  const missing = `${name}: ${program}: not found or not executable`;
-  if (release || !table.some((row) => row.release)) problems.push(missing);
-  else say(`${missing} yet: release must make it`, "WARNING");
-}
-
-function plan(): string {
-  const rows = table.map((row) => [
-    row.name,
-    `${row.place}`,
-    row.release ? "to its end" : isWaitedFor(row) ? "until it listens" : "no",
-    row.stopSignal ? nameOf(row.stopSignal) : "by program",
-    row.command.replaceAll("\n", "\\n"),
-  ]);
-  rows.unshift(["NAME", "PORT", "WAITED FOR", "STOP SIGNAL", "COMMAND"]);
-  const width = (column: number) => Math.max(...rows.map((row) => row[column]?.length ?? 0));
-  const widths = [width(0), width(1), width(2), width(3)];
-  const line = (row: string[]) => row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join("  ");
-  return rows.map((row) => `${line(row)}\n`).join("");
-}
-
-/** Real-time signals have no name. */
-function nameOf(signal: number): string {
-  return Object.entries(os.signals).find(([, number]) => number === signal)?.[0] ?? `${signal}`;
-}
-
-// ---- the table: a Procfile's lines, or the two lines that a COMMAND stands for
+// ---- the table: a Procfile's lines, or the two lines that a COMMAND stands for. sh runs the lines.
+// Of a line only what opens it is read here; all else is asked of the processes that run.
 
 function commandTable(words: string[]): Row[] {
   const command = words.map(quoted).join(" ");
-  const app = readRow("", "app", `PORT=$APP_PORT ${command}`);
+  const app = readRow("", "app", `PORT=$APP_PORT ${command}`, new Map());
   if (/\s/.test(tmpdir()))
     problems.push(`TMPDIR=${tmpdir()}: must be without blanks, for nginx -c $NGINX_CONF`);
   // `exec` here whatever the first word is: a COMMAND is a program, never a word of the shell's.
-  const shell = `PORT=$APP_PORT exec ${CARRIED}${command}`;
+  const shell = `PORT=$APP_PORT exec ${carried()}${command}`;
   return [
     { ...app, shell, place: settings.appPort, program: words[0] || "''" },
     // -e: without it nginx, started by any user but root, complains of its compiled-in log file.
-    readRow("", "nginx", "nginx -c $NGINX_CONF -e stderr"),
+    readRow("", "nginx", "nginx -c $NGINX_CONF -e stderr", new Map()),
   ];
-}
-
-function quoted(word: string): string {
-  return /^[\w./:@%+,=-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }
 
 function readProcfile(path: string): Row[] {
   const rows: Row[] = [];
+  const holders: Holders = new Map();
   const lines = read("", path).split(/\r?\n/);
   for (const [i, line] of lines.entries()) {
     if (!line.trim() || line.startsWith("#")) continue;
@@ -256,37 +128,14 @@ function readProcfile(path: string): Row[] {
     else {
       if (rows.some((other) => other.name === name))
         problems.push(`${where}${name}: there is a process of this name already`);
-      rows.push(readRow(where, name, command));
+      rows.push(readRow(where, name, command, holders));
     }
   }
   if (!rows.length && !problems.length) problems.push(`${path}: names no process`);
   return rows.sort((a, b) => Number(b.release) - Number(a.release));
 }
 
-// What is read of a line: the assignments that open it, and whether it is one plain command.
-const VALUE =
-  /(?:'[^']*'|"(?:\$\([^)]*\)|[^"\\]|\\.)*"|`[^`]*`|\$\((?:[^()]|\([^()]*\))*\)|\$\{[^}]*\}|\\.|[^\s;&|()<>'"`\\])*/;
-const ASSIGNMENT = String.raw`([A-Za-z_]\w*)=(${VALUE.source})\s+`;
-const ASSIGNMENTS = new RegExp(ASSIGNMENT, "g");
-const OPENING = new RegExp(
-  `^((?:${ASSIGNMENT})*)(?:(?:exec|(?:\\S*/)?env|-i?|-u\\s*\\w+)\\s+|${ASSIGNMENT})*`,
-);
-const PLAIN = /^(?:[\w\s./:@%+,=^-]|\$[A-Za-z_]|'[^']*'|"[^"$`\\]*")+$/;
-// No programs: the reserved words of sh, and built-ins that act on the shell or differ from a
-// program of the same name.
-const BUILT_IN = new Set(
-  `. : [ ! { alias bg case cd chdir command echo eval exec exit export false fg for function getopts
-  hash if jobs kill let local printf pwd read readonly return set shift source test time times trap
-  true type ulimit umask unalias unset until wait while`.split(/\s+/),
-);
-
-// What dash and BusyBox would drop: the variables that they could not name, as spring.datasource.url.
-const UNNAMEABLE = Object.entries(env)
-  .filter(([name]) => !/^[A-Za-z_]\w*$/.test(name))
-  .map(([name, value]) => quoted(`${name}=${value}`));
-const CARRIED = UNNAMEABLE.length ? `env ${UNNAMEABLE.join(" ")} ` : "";
-
-function readRow(where: string, name: string, command: string): Row {
+function readRow(where: string, name: string, command: string, holders: Holders): Row {
   const [opening = "", assignments = ""] = OPENING.exec(command) ?? [];
   const assigned = new Map<string, string>();
   for (const [, variable = "", value = ""] of opening.matchAll(ASSIGNMENTS))
@@ -298,36 +147,12 @@ function readRow(where: string, name: string, command: string): Row {
     name,
     command,
     // As bash does by itself. In another sh the shell would stay, in front of the server.
-    shell: program && PLAIN.test(command) ? `${assignments}exec ${CARRIED}${server}` : command,
+    shell: program && PLAIN.test(command) ? `${assignments}exec ${carried()}${server}` : command,
     program: assigned.has("PATH") ? undefined : program,
-    place: readPlace(where, name, assigned.get("PORT")),
+    place: readPlace(where, name, assigned.get("PORT"), holders),
     stopSignal: readSignal(where, name, assigned.get("STOPSIGNAL")),
     release: name === "release",
   };
-}
-
-const holders = new Map<Place, string>(); // of a place, by name
-
-function readPlace(where: string, name: string, asked?: string): Place {
-  const text = asked?.replace(/^\$(APP_PORT|\{APP_PORT\})$/, `${settings.appPort}`);
-  if (text === undefined) return settings.port;
-  const place = placeOf(text);
-  const holder = holders.get(place);
-  if (!isPlace(text))
-    problems.push(`${where}${name}: PORT=${text}: must be ${PLACE}, or $APP_PORT`);
-  else if (holder) problems.push(`${where}${name}: ${holder} has port ${place} already`);
-  else if (name !== "release") holders.set(place, name);
-  return place;
-}
-
-function readSignal(where: string, name: string, asked?: string): number | undefined {
-  if (asked === undefined) return undefined;
-  const wanted = asked.toUpperCase();
-  const known = Object.entries(os.signals).find(([s]) => s === wanted || s.slice(3) === wanted);
-  const number = known?.[1] ?? (/^\d+$/.test(asked) ? Number(asked) : 0);
-  if (number < 1 || number > 64)
-    problems.push(`${where}${name}: STOPSIGNAL=${asked}: must be a signal: SIGINT, or 1 to 64`);
-  return number;
 }
 
 /** Whether the next one starts only when it listens: one on the public port is nobody's backend. */
@@ -339,61 +164,25 @@ function hasOwnPlace({ place, release }: Row): boolean {
   return place !== settings.port && !release;
 }
 
-// ---- start: in the order of the table, each in a process group of its own, its output on pipes
-
-let directory = ""; // of this run, private
-let childEnv: NodeJS.ProcessEnv = {};
-
-const STOP = ["SIGTERM", "SIGINT", "SIGQUIT"] as const;
-const OTHERS = ["SIGHUP", "SIGUSR1", "SIGUSR2"] as const; // are for the last process
-// These would end us without a word. Faults (SIGSEGV and the like) are left to the runtime.
-const FATAL = `SIGALRM SIGVTALRM SIGPROF SIGXCPU SIGXFSZ SIGIO SIGSYS SIGABRT`.split(" ");
-
-/** Whether there is a controlling terminal, tty(4). */
-function hasTerminal(): boolean {
-  try {
-    fs.closeSync(fs.openSync("/dev/tty", "r"));
-    return true;
-  } catch {
-    return false;
-  }
-}
+// ---- start: in the order of the table. Each process leads a session and a process group of its own,
+// setsid(2), its stdin is /dev/null, and its output goes into pipes: nginx can open those, not sockets.
 
 /** What all of them share: signal handlers, a directory, an environment. */
-function prepare(): End | undefined {
-  const onTerminal = hasTerminal();
-  for (const signal of STOP) process.on(signal, () => askToStop(signal, 0));
-  for (const signal of FATAL as NodeJS.Signals[])
-    process.on(signal, () => askToStop(signal, 128 + os.signals[signal]));
-  // The STOPSIGNAL of the images of Apache and PHP. On a terminal it means another size.
-  process.on("SIGWINCH", () => onTerminal || askToStop("SIGWINCH", 0));
-  const nohup = /^SigIgn:.*[13579bdf]$/m.test(contents("/proc/self/status"));
-  for (const signal of nohup ? OTHERS.slice(1) : OTHERS)
-    process.on(signal, () => {
-      if (signal === "SIGHUP" && onTerminal) askToStop(signal, 0);
-      else if (children.length === table.length && !over) passOn(signal);
-    });
-  // As dumb-init does: a signal that our parent had blocked would never reach us nor the children.
-  const SIG_SETMASK = 2;
-  libc?.sigprocmask(SIG_SETMASK, new Uint8Array(128), null);
-  process.on("exit", () => {
-    for (const child of children) if (!child.gone) send(-child.pid, SIGKILL);
-    // Not while a reader stalls: what Bun still has for it would block the exit.
-    if (!pending()) for (const [i, value] of flags.entries()) libc?.fcntl(i + 1, F_SETFL, value);
-    fs.closeSync(0); // a descriptor for rmSync, where none is left
-    fs.rmSync(directory, { recursive: true, force: true });
-  });
+function openRun(): End | undefined {
+  handleSignals();
+  process.on("exit", leaveNothing);
   try {
     directory = fs.mkdtempSync(join(resolve(tmpdir()), "entrypoint-"));
     const NGINX_CONF = join(directory, "nginx.conf");
-    const { port, appPort } = settings;
+    const { port, appPort, template } = settings;
     childEnv = { ...env, PORT: `${port}`, APP_PORT: `${appPort}`, NGINX_CONF };
-    if (stdout.colours && !raw) childEnv.FORCE_COLOR ??= "1";
-    if (settings.template !== undefined) writeNginxFiles(settings.template);
+    if (stdout.colours && settings.log !== "raw") childEnv.FORCE_COLOR ??= "1";
+    if (template !== undefined) writeNginxFiles(template);
     fs.writeFileSync(NGINX_CONF, nginxConf("127.0.0.1"));
   } catch (error) {
     const cure = "mount a tmpfs on /tmp or let TMPDIR name a directory to write in";
-    return { why: `${tmpdir()}: cannot be written in (${codeOf(error)}): ${cure}`, code: 2 };
+    const why = `${tmpdir()}: cannot be written in (${codeOf(error)}): ${cure}`;
+    return { kind: "failure", why, code: 2 };
   }
   if (process.pid === 1) {
     const cure = "put tini in front of it, or use docker run --init";
@@ -402,209 +191,116 @@ function prepare(): End | undefined {
   return undefined;
 }
 
-// zx as it comes, whatever ZX_ variables there are; a command is a line for sh, with no quotes added.
-const plain = {
-  ...{ shell: "sh", prefix: "", postfix: "", quote: (line: string) => line, cwd: "", timeout: 0 },
-  ...{ quiet: true, verbose: false, preferLocal: false, detached: false },
-};
+/** On every way out. */
+function leaveNothing(): void {
+  for (const child of children) if (!child.gone) send(-child.pid, SIGKILL);
+  giveBackOutput();
+  fs.closeSync(0); // a descriptor for rmSync, where none is left
+  fs.rmSync(directory, { recursive: true, force: true });
+}
 
 /** Starts it. Settles once the next one may start, or with what ends the container. */
 async function start(row: Row): Promise<End | undefined> {
   try {
-    return await isUp(launch(row));
+    return await waitUntilUp(launch(row));
   } catch (error) {
-    return { why: notStarted(`${row.name}:`, codeOf(error)), code: 126 };
+    return { kind: "failure", why: notStarted(`${row.name}:`, codeOf(error)), code: 126 };
   }
 }
 
+// zx as it comes, whatever ZX_ variables there are; a command is a line for sh, with no quotes added.
+const ZX: Partial<typeof $> = {
+  shell: "sh",
+  prefix: "",
+  postfix: "",
+  quote: (line) => line,
+  cwd: "",
+  timeout: 0,
+  quiet: true,
+  verbose: false,
+  preferLocal: false,
+  nothrow: true,
+};
+
 function launch(row: Row): Child {
-  const output = raw ? undefined : { out: pipe(), err: pipe() };
+  const pipes = settings.log === "raw" ? undefined : { out: makePipe(), err: makePipe() };
   const startedAt = performance.now();
-  const stdio: StdioOptions = ["ignore", output?.out.writeEnd ?? 1, output?.err.writeEnd ?? 2];
-  const options = { ...plain, ...spawner, detached: true, nothrow: true, env: childEnv, stdio };
+  const stdio: StdioOptions = ["ignore", pipes?.out.writeEnd ?? 1, pipes?.err.writeEnd ?? 2];
+  const options = { ...ZX, ...bunsOwn, detached: true, env: childEnv, stdio };
   const leader = $(options)`${row.shell}`;
-  if (output) for (const { writeEnd } of [output.out, output.err]) fs.closeSync(writeEnd);
-  const exit: Promise<End> = leader.then(({ exitCode, signal, cause }) => {
-    const after = performance.now() - startedAt;
-    const unstarted = cause && (codeOf(cause) === "ENOENT" ? 127 : 126);
-    const killedBy = Number(os.signals[signal as NodeJS.Signals] ?? signal ?? 0);
-    const code = unstarted ?? exitCode ?? 128 + killedBy;
-    const early = isWaitedFor(row) && !child.upAfter ? `, before it listened on ${row.place}` : "";
-    const why = unstarted
-      ? notStarted("sh", codeOf(cause))
-      : `${howEnded(row, code, signal, after)} after ${time(after)}${early}`;
-    const end: End = { child, code, after, why: `${row.name}: ${why}` };
-    child.ended = true;
-    ends.push(end);
-    return end;
-  });
-  const logs = Promise.all(
-    output ? [copy(output.out.source, stdout, row), copy(output.err.source, stderr, row)] : [],
-  );
-  const pid = leader.pid ?? 0;
-  const state = { ended: false, gone: false, tree: [], sent: new Set<number>() };
-  const child: Child = { row, pid, startedAt, exit, logs, ...state };
+  for (const { writeEnd } of Object.values(pipes ?? {})) fs.closeSync(writeEnd);
+  const child: Child = {
+    row,
+    pid: leader.pid ?? 0,
+    startedAt,
+    exit: leader.then((output) => ended(child, output)),
+    end: undefined,
+    sent: new Set(),
+    logs: Promise.all(
+      pipes ? [copy(pipes.out.source, stdout, row), copy(pipes.err.source, stderr, row)] : [],
+    ),
+    upAfter: undefined,
+    tree: [],
+    gone: false,
+  };
   children.push(child);
   oomKillsBefore ??= oomKills();
   return child;
 }
 
-/** zx's `spawn`: that of node:child_process cannot tell the death by a real-time signal. */
-function spawnByBun(command: string, _: readonly string[], { env, stdio }: SpawnOptions) {
-  const options = { env: env ?? {}, stdio: stdio as ["ignore", number, number], detached: true };
-  const child = Bun.spawn(["sh", "-c", command], options);
-  const once = (event: string, listener: (code: number | null, signal: unknown) => void) => {
-    if (event === "close") child.exited.then(() => listener(child.exitCode, child.signalCode));
-    return { once };
-  };
-  return { pid: child.pid, once };
-}
-
-function howEnded(row: Row, code: number, signal: string | null, after: number): string {
-  if (signal) return `killed by ${Number(signal) ? `signal ${signal}` : signal}`;
-  const hint = after < 1000 ? hintForShell(code, row.program) : ""; // later the code is its own
-  return `exit code ${code}${hint}`;
-}
-
-/** What the shell means by 126 and 127, where that can be told. */
-function hintForShell(code: number, program: string | undefined): string {
-  if (!program || (code !== 126 && code !== 127)) return "";
-  const path = which.sync(program, { nothrow: true });
-  if (!path) return ` (${program} not ${code === 126 ? "executable" : "found"})`;
-  const [, interpreter = "/"] = /^#!\s*(\S+)/.exec(beginning(path)) ?? [];
-  return fs.existsSync(interpreter) ? "" : ` (${interpreter}, which runs ${program}, not found)`;
-}
-
-function beginning(path: string): string {
-  const bytes = Buffer.alloc(256);
-  try {
-    const fd = fs.openSync(path, "r");
-    fs.readSync(fd, bytes, 0, bytes.length, 0);
-    fs.closeSync(fd);
-  } catch {} // it may be executed and not read
-  return bytes.toString();
-}
-
-function notStarted(what: string, code: string): string {
-  const cure = {
-    EMFILE: ": no file descriptor is left: raise ulimit -n",
-    EAGAIN: ": no more processes are allowed: raise ulimit -u or --pids-limit",
-    EACCES: ": may this user enter the working directory?",
-    E2BIG: ": its command or the environment is too long",
-  }[code];
-  return `${what} could not be started (${code})${cure ?? ""}`;
-}
-
-type Pipe = { source: AsyncIterable<Uint8Array>; writeEnd: number };
-
-// What node:net does, Bun does in a fraction of the time. Node and Deno have nothing else.
-const onBun = typeof Bun !== "undefined";
-const net = onBun ? undefined : await import("node:net");
-
-const spawner = onBun ? { spawn: spawnByBun as unknown as typeof spawnOfNode } : {};
-
-// A pipe, because child_process's own "pipe" is a socket, and nginx cannot open /dev/stdout on one.
-const libc = onBun ? await openLibc() : undefined;
-
-async function openLibc() {
-  const { dlopen } = await import("bun:ffi");
-  try {
-    return dlopen("libc.so.6", {
-      pipe2: { args: ["ptr", "i32"], returns: "i32" },
-      fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
-      sigprocmask: { args: ["i32", "ptr", "ptr"], returns: "i32" },
-    }).symbols;
-  } catch {
-    return undefined; // macOS
-  }
-}
-
-/** Writes all of it, behind what came before. Settles when the reader has taken it. */
-type Put = (bytes: Uint8Array) => Promise<unknown>;
-
-function opened(fd: 1 | 2): Put {
-  const stat = fs.fstatSync(fd);
-  // Both make a pipe non-blocking, which processes that write there themselves (raw) do not expect.
-  if (!raw && (stat.isFIFO() || stat.isSocket())) return onBun ? byBun(fd) : byStream(fd);
-  // By threads: a write to a terminal that stalls (Ctrl-S) blocks who writes.
-  let last: Promise<unknown> = turn();
-  return (bytes) => {
-    last = last.then(() => writeByThread(fd, bytes));
-    return last;
-  };
-}
-
-function byBun(fd: number): Put {
-  const writer = Bun.file(fd).writer();
-  return async (bytes) => Promise.all([writer.write(bytes), writer.flush()]); // either may throw
-}
-
-function byStream(fd: 1 | 2): Put {
-  const stream = fd === 1 ? process.stdout : process.stderr;
-  stream.on("error", () => {}); // the write has it as well
-  return (bytes) =>
-    new Promise((taken, failed) => {
-      stream.write(bytes, (error) => (error ? failed(error) : taken(undefined)));
-    });
-}
-
-async function writeByThread(fd: number, bytes: Uint8Array): Promise<void> {
-  for (let done = 0; done < bytes.length; )
-    done += await new Promise<number>((taken, failed) => {
-      fs.write(fd, bytes, done, bytes.length - done, null, (error, count) => {
-        if (!error) taken(count);
-        else if (error.code === "EAGAIN")
-          setTimeout(taken, 5, 0); // somebody made it non-blocking
-        else failed(error);
-      });
-    });
-}
-
-function pipe(): Pipe {
-  const made = makePipe();
-  try {
-    fs.fchmodSync(made.writeEnd, 0o622); // who runs as another user opens /dev/stdout as well
-  } catch {} // gVisor allows it to nobody
-  return made;
-}
-
-function makePipe(): Pipe {
-  const O_CLOEXEC = 0o2000000;
-  const fds = new Int32Array(2);
-  if (libc) {
-    if (libc.pipe2(fds, O_CLOEXEC) !== 0) throw Object.assign(new Error(), { code: "EMFILE" });
-    const [readEnd = 0, writeEnd = 0] = fds;
-    return { source: Bun.file(readEnd).stream(), writeEnd };
-  }
-  const path = join(directory, "fifo");
-  $({ ...plain, sync: true })`${`mkfifo ${quoted(path)}`}`;
-  const { O_RDONLY, O_WRONLY, O_NONBLOCK } = fs.constants;
-  const readEnd = fs.openSync(path, O_RDONLY | O_NONBLOCK); // without it, it waits for a writer
-  const writeEnd = fs.openSync(path, O_WRONLY);
-  // Deno cannot wait for a descriptor to be readable: there each read blocks a thread.
-  const blocking = "Deno" in globalThis ? fs.openSync(path, O_RDONLY) : undefined;
-  fs.rmSync(path);
-  if (!net) return { source: Bun.file(readEnd).stream(), writeEnd };
-  if (!blocking)
-    return { source: new net.Socket({ fd: readEnd, readable: true, writable: false }), writeEnd };
-  fs.closeSync(readEnd);
-  return { source: fs.createReadStream("", { fd: blocking }), writeEnd };
-}
-
-// ---- readiness: a process with a place of its own is up when something accepts a connection there
+// ---- readiness: a process with a place of its own is up when something accepts a connection there.
+// The next one starts then, which keeps nginx from answering 502. Until the last one has started, the
+// public port refuses connections, and the probes of Cloud Run and Kubernetes wait.
 
 /** Undefined once the next process may start. */
-async function isUp(child: Child): Promise<End | undefined> {
+async function waitUntilUp(child: Child): Promise<End | undefined> {
   if (child.row.release) {
     const end = await child.exit;
     look();
     isGone(child); // now, while its number is its own
     return end.code === 0 && child.row !== table.at(-1) ? undefined : end;
   }
-  if (!isWaitedFor(child.row) || (await listened(child, settings.ready))) return undefined;
+  if (!isWaitedFor(child.row) || (await waitUntilListens(child, settings.ready))) return undefined;
   const { name, place } = child.row;
-  const why = `${name}: did not listen on ${placeName(place)} within ${time(settings.ready * 1000)}`;
-  return { why: why + (await hintForPlace(child)), code: 1 };
+  const within = `within ${duration(settings.ready * 1000)}`;
+  const why = `${name}: did not listen on ${placeName(place)} ${within}${await hintForPlace(child)}`;
+  return { kind: "failure", why, code: 1 };
+}
+
+/** Whether it listened, or ended, within `limit` seconds. Tells what is being waited for. */
+async function waitUntilListens(child: Child, limit: number): Promise<boolean> {
+  const { row } = child;
+  const since = performance.now();
+  const remaining = () => limit * 1000 - (performance.now() - since);
+  const waitedFor = isWaitedFor(row);
+  let toldOf = !waitedFor; // that it listens somewhere else
+  for (let next = waitedFor ? 10_000 : Number.POSITIVE_INFINITY; remaining() > 0 && !ending; ) {
+    const address = child.end ? undefined : await answersAt(row.place);
+    if (address) isUpAt(child, address);
+    if (child.end || address) return true;
+    const waited = performance.now() - since;
+    if (!toldOf && waited > 2000) {
+      const others = placesNow(child).map(placeName).join(" and ");
+      if (others)
+        say(`${row.name}: does not listen on ${placeName(row.place)} yet; it listens on ${others}`);
+      toldOf = true; // and without advice: it may be a debugger's
+    }
+    if (waited > next) {
+      const what = `does not listen on ${placeName(row.place)} after ${duration(waited)}, waiting`;
+      say(`${row.name}: ${what}${await hintForPlace(child)}`);
+      next += 30_000;
+    }
+    // Those behind it wait for 1 % longer at most.
+    const pause = waited / (waitedFor ? 100 : 20);
+    await sleep(Math.min(Math.max(pause, 2), 250, Math.max(remaining(), 1)));
+  }
+  return Boolean(child.end);
+}
+
+function isUpAt(child: Child, address: string): void {
+  child.upAfter = performance.now() - child.startedAt;
+  if (address !== "127.0.0.1" && child.row.place === settings.appPort)
+    fs.writeFileSync(`${childEnv.NGINX_CONF}`, nginxConf(address));
 }
 
 function placeName(place: Place): string {
@@ -623,92 +319,13 @@ async function hintForPlace(child: Child): Promise<string> {
   return `: it must listen on $PORT${there ? `; does it listen on ${settings.port}?` : ""}`;
 }
 
-/** Whether `child` listened within `limit` seconds. */
-async function listened(child: Child, limit: number): Promise<boolean> {
-  const { row } = child;
-  const since = performance.now();
-  const left = () => limit * 1000 - (performance.now() - since);
-  let told = !isWaitedFor(row);
-  for (let next = told ? Number.POSITIVE_INFINITY : 10_000; left() > 0 && !child.ended && !over; ) {
-    const address = await answersAt(row.place);
-    if (address) {
-      child.upAfter = performance.now() - child.startedAt;
-      if (address !== "127.0.0.1" && row.place === settings.appPort)
-        fs.writeFileSync(`${childEnv.NGINX_CONF}`, nginxConf(address));
-      return true;
-    }
-    const waited = performance.now() - since;
-    if (!told && waited > 2000) {
-      const others = placesNow(child).map(placeName).join(" and ");
-      if (others)
-        say(`${row.name}: does not listen on ${placeName(row.place)} yet; it listens on ${others}`);
-      told = true; // and without advice: it may be a debugger's
-    }
-    if (waited > next) {
-      const what = `does not listen on ${placeName(row.place)} after ${time(waited)}, waiting`;
-      say(`${row.name}: ${what}${await hintForPlace(child)}`);
-      next += 30_000;
-    }
-    // One that others wait for is asked often, so that they wait for 1 % longer at most.
-    await sleep(
-      Math.min(Math.max(waited / (isWaitedFor(row) ? 100 : 20), 2), 250, Math.max(left(), 1)),
-    );
-  }
-  return child.ended;
-}
-
-/** The address at which something accepts a connection: of this host, or the place itself. */
-async function answersAt(place: Place): Promise<string | undefined> {
-  if (typeof place === "string") return (await accepts(place)) ? place : undefined;
-  const at = async (hostname: string) => ((await accepts(place, hostname)) ? hostname : undefined);
-  const first = async () => {
-    const [ipv4, ipv6] = [at("127.0.0.1"), at("::1")];
-    return (await ipv4) ?? (await ipv6) ?? atOwn(at);
-  };
-  // It may have begun to listen between two questions: then the first place that answers is another.
-  const all = first().then((host) => (host && host !== "127.0.0.1" ? first() : host));
-  return Promise.race([all, sleep(1000)]);
-}
-
-/** Next.js, for one, listens at $HOSTNAME alone. */
-async function atOwn(at: (hostname: string) => Promise<string | undefined>) {
-  const own = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
-  const outer = own.filter(({ internal, address }) => !internal && !address.startsWith("fe80"));
-  const answers = await Promise.all(outer.map(({ address }) => at(address)));
-  return answers.find((address) => address);
-}
-
-/** Whether something takes a connection, even to reset it. An ephemeral port can meet itself. */
-async function accepts(place: Place, hostname = ""): Promise<boolean> {
-  const wasReset = (error: unknown) => codeOf(error) === "ECONNRESET";
-  if (!net) {
-    const socket = { data() {}, error() {}, connectError() {} };
-    const connected =
-      typeof place === "string"
-        ? Bun.connect({ unix: place, socket })
-        : Bun.connect({ hostname, port: place, socket });
-    const made = await connected.catch(wasReset);
-    if (typeof made === "boolean") return made;
-    const itself = made.localPort === place;
-    made.end();
-    return !itself;
-  }
-  const to = typeof place === "string" ? { path: place } : { host: hostname, port: place };
-  return new Promise((answer) => {
-    const socket = net.connect(to, () => {
-      answer(socket.localPort !== place);
-      socket.destroy();
-    });
-    socket.on("error", (error) => answer(wasReset(error)));
-  });
-}
-
-async function placeTaken({ name, place, release }: Row): Promise<End | undefined> {
+/** What ends the container before it starts: another program at its place. */
+async function checkPlace({ name, place, release }: Row): Promise<End | undefined> {
   const shared = children.some((child) => !child.row.release && child.row.place === place);
   if (release || shared) return undefined;
   if (await answersAt(place)) {
     const why = `${name}: another program listens on ${placeName(place)} already`;
-    return { why: `${why}: end it or choose another place`, code: 2 };
+    return { kind: "failure", why: `${why}: end it or choose another place`, code: 2 };
   }
   // Left over from an earlier run: many programs do not start where a socket's file is.
   if (typeof place === "string" && fs.lstatSync(place, { throwIfNoEntry: false })?.isSocket())
@@ -717,56 +334,32 @@ async function placeTaken({ name, place, release }: Row): Promise<End | undefine
 }
 
 /** One line when all are up. The last one is waited for for nothing else, and not for long. */
-async function sayWhenReady(): Promise<void> {
+async function tellWhenReady(): Promise<void> {
   const last = children.at(-1);
   if (!last || last.row.release) return;
-  if (onBun) Bun.unsafe.setJITPolicy(1); // see build.ts
+  startIsOver();
   const startedAt = performance.now();
-  await listened(last, Math.min(settings.ready, 10));
-  if (over) return;
-  const total = time(last.upAfter ? performance.now() : startedAt);
+  await waitUntilListens(last, Math.min(settings.ready, 10));
+  if (ending) return;
+  const total = duration(last.upAfter ? performance.now() : startedAt);
   const front = last.upAfter ? frontAt(last) : last;
   if (front !== last) {
-    delete last.upAfter;
+    last.upAfter = undefined;
     front.upAfter = performance.now() - front.startedAt;
   }
-  const times = children.map(({ row, upAfter }) => upAfter && `${row.name} ${time(upAfter)}`);
+  const times = children.map(({ row, upAfter }) => upAfter && `${row.name} ${duration(upAfter)}`);
   if (settings.ready && !front.upAfter)
     times.push(`nobody listens on ${placeName(last.row.place)} yet`);
   say(`ready in ${total}: ${times.filter(Boolean).join(", ") || "waited for none"}`);
-  if (onBun) Bun.shrink(); // a megabyte that only the start needed
+  freeMemory(); // a megabyte that only the start needed
   await sleep(10_000);
-  if (over) return;
+  if (ending) return;
   look();
   warnOfPlaces();
-  if (onBun) Bun.shrink();
+  freeMemory();
 }
 
-/** Who listens where the last one was asked: `web` may stand above a `worker`. */
-function frontAt(last: Child): Child {
-  const others = children.filter(({ row }) => row.place === last.row.place && !row.release);
-  if (others.length === 1) return last;
-  return others.find((child) => placesNow(child).includes(last.row.place)) ?? last;
-}
-
-let warned = false;
-
-/** Who listens without a word of it in its line was not waited for. */
-function warnOfPlaces(sockets = once(openSockets)): void {
-  if (warned) return;
-  warned = true;
-  for (const child of children) {
-    const { row } = child;
-    if (row === table.at(-1) || row.release || hasOwnPlace(row)) continue;
-    const places = seen(child, sockets)?.places ?? [];
-    if (!places.length || places.includes(settings.port)) continue;
-    const where = `listens on ${places.map(placeName).join(" and ")}`;
-    const cure = `write PORT=${places.join(" or PORT=")} in front of its command`;
-    say(`${row.name}: ${where}, and those below did not wait for it: ${cure}`, "WARNING");
-  }
-}
-
-// ---- the race: as `wait -n` does, the first to end decides
+// ---- the race: as `wait -n` of bash(1) does, the first to end decides, whatever its code is.
 
 function firstEnd(): Promise<End> {
   const servers = children.filter((child) => !child.row.release);
@@ -781,93 +374,48 @@ async function lastWords(child: Child | undefined): Promise<void> {
 function hintFor({ child, code, after = 0 }: End): string {
   if (child && code === 0 && after < 1000 && livesOn(child))
     return ": it lives on in the background; keep it in the foreground, nginx with `daemon off;`";
-  if (code === 0 && children.some(({ row, ended }) => !row.release && !ended))
+  if (code === 0 && children.some(({ row, end }) => !row.release && !end))
     return ", and so the container ends; it may end alone as `release:`, or with `; exec sleep infinity` behind it";
   if (code !== 137 || oomKills() <= (oomKillsBefore ?? 0)) return "";
   const limit = Number(cgroup("memory", "memory.limit_in_bytes", "memory.max")) / 2 ** 20;
   return `: out of memory, the limit is ${Math.round(limit)} MiB; raise it or use less`;
 }
 
-/** Whether it has daemonized: its group is still there or, as nginx does, it has left that. */
-function livesOn(child: Child): boolean {
-  look();
-  if (!isGone(child)) return true;
-  const name = basename(child.row.program ?? "").slice(0, 15);
-  const ours = children.flatMap(({ tree }) => tree.map(({ pid }) => pid));
-  const bootedAt = performance.now() - Number.parseFloat(contents("/proc/uptime")) * 1000;
-  const since = child.startedAt - bootedAt - 20; // a tick is 10 ms
-  const all = processes();
-  return all
-    ? all.some((p) => p.name === name && p.startedAt >= since && !ours.includes(p.pid))
-    : name === "nginx";
-}
+// ---- stop: who serves others is asked last, all others at once. A signal asks for it, or the first
+// exit. Cloud Run and `docker stop` kill after 10 s, so it takes ENTRYPOINT_GRACE, 9 s, at most. A
+// second signal kills at once. The exit code is 0 when all ended as they were asked to.
 
-let oomKillsBefore: number | undefined;
-
-/** The kernel's count of processes that it killed for want of memory. */
-function oomKills(): number {
-  const events = cgroup("memory", "memory.oom_control", "memory.events");
-  return Number(/^oom_kill (\d+)/m.exec(events)?.[1] ?? 0);
-}
-
-/** The first of these files that this container's cgroup has: v1 or v2, own mount or the host's. */
-function cgroup(controller: string, ...names: string[]): string {
-  const own = contents("/proc/self/cgroup");
-  const v1 = new RegExp(`:(?:.*,)?${controller}(?:,.*)?:(.*)`).exec(own)?.[1] ?? "";
-  const v2 = /^0::(.*)/m.exec(own)?.[1] ?? "";
-  for (const place of [`/${controller}${v1}`, `/${controller}`, v2, ""])
-    for (const name of names) {
-      const text = contents(`/sys/fs/cgroup${place}/${name}`);
-      if (text) return text;
-    }
-  return "";
-}
-
-function contents(path: string): string {
-  try {
-    return fs.existsSync(path) ? fs.readFileSync(path, "utf8") : ""; // an exception is dear
-  } catch {
-    return "";
-  }
-}
-
-// ---- stop: who serves others is asked last, all others at once; the server, not what is in front
-
-const { SIGTERM, SIGINT, SIGKILL, SIGCONT } = os.signals;
 const PATIENCE = 100; // milliseconds for what ends by itself once another has
 
-let first: NodeJS.Signals | undefined;
-let handledAt = Number.POSITIVE_INFINITY; // milliseconds, as performance.now() has them
-let second: NodeJS.Signals | undefined;
-
 function askToStop(signal: NodeJS.Signals, code: number): void {
-  stopAsked.resolve({ why: signal, code, stop: true });
-  if (!first)
+  stopAsked.resolve({ kind: "stop", why: signal, code });
+  if (!signalled.first)
     turn().then(() => {
-      handledAt = performance.now(); // what a stop does first may take a while
+      signalled.handledAt = performance.now(); // what a stop does first may take a while
     });
-  first ??= signal;
+  signalled.first ||= signal;
   // timeout(1) sends its signal twice within 0.1 ms, npm a Ctrl-C within 1 ms.
-  if (signal === first && performance.now() < handledAt + 20) return;
-  second = signal;
-  graceEnds = performance.now();
-  killAsked.resolve();
+  if (signal === signalled.first && performance.now() < signalled.handledAt + 20) return;
+  signalled.second = signal;
+  graceEnds = performance.now(); // a second one kills
 }
 
 /** Ends them all, whatever it is that ends the container. Gives the exit code. */
 async function stop(end: End): Promise<number> {
+  if (end.kind === "answer") return end.code;
+  ending = true;
   const since = performance.now();
   graceEnds = Math.min(graceEnds, since + settings.grace * 1000);
-  if (!end.stop) {
-    const crash = end.code !== 0; // fail fast
-    await Promise.all([drain(end, crash ? since + 1000 : graceEnds), tell(end)]);
+  if (end.kind !== "stop") {
+    const failFast = end.code === 0 ? graceEnds : since + 1000;
+    await Promise.all([drain(end, failFast), tell(end)]);
     return end.code;
   }
   const killed = await drain(end, graceEnds);
   const wrong = ends.find((other) => !isAsAsked(other));
   if (wrong && !killed) say(wrong.why, "ERROR");
   const code = killed ? 137 : wrong?.code || end.code;
-  say(`stopped in ${time(performance.now() - since)}, exit code ${code}`);
+  say(`stopped in ${duration(performance.now() - since)}, exit code ${code}`);
   return code;
 }
 
@@ -915,14 +463,14 @@ async function drain(end: End, deadline: number): Promise<boolean> {
   let left = children.filter((child) => !isGone(child));
   const sockets = once(openSockets);
   const roles = rolesOf(left, sockets);
-  if (end.stop) {
+  if (end.kind === "stop") {
     warnOfPlaces(sockets);
     say(`${end.why}: stopping ${inOrder(left, roles) || "before anything has started"}`);
   }
   const reserve = Math.min(1000, (deadline - since) / 5); // milliseconds
   const lastCall = deadline - reserve; // for all who were not asked; for filters half of that later
   let silent = !end.child; // the first to end: what it leaves in its group may still write
-  (raw ? sleep(PATIENCE) : lastWords(end.child)).then(() => {
+  (settings.log === "raw" ? sleep(PATIENCE) : lastWords(end.child)).then(() => {
     silent = true;
   });
   const isNext = (child: Child) => {
@@ -932,13 +480,12 @@ async function drain(end: End, deadline: number): Promise<boolean> {
   };
   for (let wait = 1; left.length > 0; wait = Math.min(wait * 1.5, 20)) {
     const now = performance.now();
-    if (second || now >= deadline) return kill(left);
+    if (signalled.second || now >= deadline) return kill(left);
     for (const child of left)
       if (isNext(child) && (silent || child !== end.child))
         ask(child, now >= lastCall, now >= lastCall + reserve / 2);
-    const exits = left.filter((child) => !child.ended).map((child) => child.exit);
-    const tick = sleep(wait).then(() => "tick");
-    if ((await Promise.race([tick, killAsked.promise, ...exits])) === "tick") look();
+    const exits = left.filter((child) => !child.end).map((child) => child.exit);
+    if (!(await Promise.race([sleep(wait), ...exits]))) look();
     const before = left.length;
     left = left.filter((child) => !isGone(child));
     if (left.length < before) wait = 1;
@@ -946,112 +493,9 @@ async function drain(end: End, deadline: number): Promise<boolean> {
   return false;
 }
 
-// What makes a program finish its requests, where SIGTERM drops them; by comm, see proc(5).
-const OWN_SIGNALS = new Map<string, number>([
-  ["nginx", os.signals.SIGQUIT],
-  ["openresty", os.signals.SIGQUIT],
-  ["php-fpm", os.signals.SIGQUIT],
-  ["unicorn", os.signals.SIGQUIT],
-  ["uwsgi", os.signals.SIGINT], // SIGTERM reloads it, and SIGQUIT with its option die-on-term
-  ["haproxy", os.signals.SIGUSR1],
-  ["apache2", os.signals.SIGWINCH],
-  ["httpd", os.signals.SIGWINCH],
-  ["lighttpd", os.signals.SIGINT],
-  ["postgres", os.signals.SIGINT],
-]);
-// These pass SIGTERM on to the server, or kill it soon after. They end when it has.
-const RELAYS = new Set(
-  "su runuser sudo timeout unshare tini tini-static docker-init dumb-init catatonit".split(" "),
-);
-const SHELLS = new Set("sh ash dash bash busybox zsh ksh mksh".split(" "));
-
-// By id of a process: whether it was asked alone; when it was seen to wait for another to end; what it
-// was like when one above it was asked, who may pass the signal on.
-const asked = new Map<string, { alone: boolean }>();
-const spared = new Map<string, number>();
-const passed = new Map<string, { handled: boolean; listened: boolean }>();
-
-/** Asks those of a tree who can end it well. No one twice: to many a second signal means "at once". */
-function ask(child: Child, everyone: boolean, filtersToo: boolean): void {
-  const { tree } = child;
-  const now = performance.now();
-  const stopSignal = child.row.stopSignal ?? SIGTERM;
-  const hasKnown = tree.some(knownSignal);
-  const below = (p: Process) => tree.filter(({ parent }) => parent === p.pid);
-  const allBelow = (p: Process): Process[] => below(p).flatMap((q) => [q, ...allBelow(q)]);
-  const sockets = once(openSockets);
-  const listens = (p: Process) => isListening(p, sockets);
-  const tell = (p: Process, signal: number, alone: boolean) => {
-    if (!asked.has(p.id)) signalOnce(child, p, signal);
-    asked.set(p.id, { alone });
-  };
-  // It has had its signal from who was asked: it handles it no longer, or has closed where it listened.
-  const isTold = (p: Process) => {
-    const was = passed.get(p.id);
-    return (was?.handled && !handles(p, stopSignal)) || (was?.listened && !listens(p));
-  };
-  const spare = (some: Process[]) => {
-    for (const { id } of some) spared.set(id, now);
-  };
-  // `front` is one above that would pass SIGTERM on, and ends when the server has.
-  const askBelow = (p: Process, front?: Process) => {
-    for (const q of below(p)) visit(q, front);
-  };
-  const visit = (p: Process, front?: Process): void => {
-    const own = knownSignal(p);
-    if (asked.get(p.id)?.alone) {
-      // A server tells its workers itself. Who listens nowhere, above one that does, is no server.
-      if (!everyone) spare(allBelow(p));
-      else if (isShell(p) || (!listens(p) && allBelow(p).some(listens))) askBelow(p, front);
-    } else if (own) {
-      tell(p, child.row.stopSignal ?? own, true);
-      for (const worker of allBelow(p)) asked.set(worker.id, { alone: true }); // by its master
-    } else if (RELAYS.has(p.name) && below(p).length) {
-      spare([p]);
-      askBelow(p, p);
-    } else if (allBelow(p).some(knownSignal)) {
-      const handler = handles(p, SIGTERM);
-      const manager = handler && !isShell(p); // it might start the server again
-      if (manager || !(handler || front)) tell(p, SIGTERM, manager);
-      else spare([p]);
-      if (!manager) askBelow(p, handler ? p : front);
-    } else if (isTold(p)) {
-      spare(allBelow(p));
-    } else if (everyone ? filtersToo || !isFilter(p, tree) : !hasKnown && !waits(p, tree)) {
-      const handler = handles(p, stopSignal);
-      // Every shell catches SIGINT while it waits, trap or not.
-      const alone = handler && !(stopSignal === SIGINT && isShell(p) && !handles(p, SIGTERM));
-      for (const q of alone ? allBelow(p) : [])
-        passed.set(q.id, { handled: handles(q, stopSignal), listened: listens(q) });
-      // dumb-init sends SIGTERM to all as soon as its child has ended.
-      if (everyone || handler || front?.name !== "dumb-init" || !below(p).length)
-        tell(p, handler ? stopSignal : SIGTERM, alone);
-      if (!alone || (everyone && isShell(p))) askBelow(p, front);
-    }
-  };
-
-  for (const p of rootsOf(tree)) visit(p);
-  for (const { pid, state } of tree) if (state === "T") send(pid, SIGCONT); // or it sees no signal
-}
-
-/** Whether it ends by itself, once another has: a filter, or who was left alone until now. */
-function waits(p: Process, tree: Process[]): boolean {
-  if (isFilter(p, tree)) spared.set(p.id, performance.now());
-  return performance.now() < (spared.get(p.id) ?? -PATIENCE) + PATIENCE;
-}
-
-function signalOnce(child: Child, p: Process, signal: number): void {
-  child.sent.add(signal);
-  if (send(p.pid, signal).denied)
-    say(`${child.row.name}: ${another(p)} and cannot be asked to stop`, "WARNING");
-}
-
-function another({ name, pid }: Process): string {
-  return `${name} (pid ${pid}) is another user's`;
-}
-
 /** Kills what is left, and says so. Returns when it is gone, or in a second. */
 async function kill(left: Child[]): Promise<true> {
+  const { second } = signalled;
   const why = second ? `killed at a second signal, ${second}` : "did not stop in time: killed";
   const gives = performance.now() + 1000;
   for (const child of left) {
@@ -1073,90 +517,426 @@ function killAll({ pid, gone, tree }: Child): void {
   for (const process of tree) send(process.pid, SIGKILL);
 }
 
+// ======== Here the story ends. Its details follow, each section by itself.
+
+// ---- options: the environment and the command line. What is wrong with them is told all at once, so
+// that it can be mended at once.
+
+const VERSION = "2.0.0"; // package.json has npm's copy, which a test holds to it
+const HELP = `usage: entrypoint [-f FILE] [--check]            the processes of a Procfile (default ./Procfile)
+       entrypoint [--check] [--] COMMAND [ARG...]  COMMAND as the app, behind nginx
+       entrypoint --help | --version               also -h, -V
+
+Starts processes in order, each once the one before it listens at its place, waits for the
+first to end, ends the others and exits with its code. SIGTERM drains them: those that serve
+others are asked last, each server with the signal that lets it finish its requests.
+
+  -f FILE   lines of \`name: command\`; PORT=8081 before a command is where it listens and is
+            waited for, a port or the path of a UNIX socket; STOPSIGNAL=SIGQUIT is what asks it
+            to stop; \`release:\` runs to its end before the others
+  --check   validate everything, print the plan, start nothing
+
+  PORT=8080              public port
+  APP_PORT=8081          port, or path of the UNIX socket, of the app behind nginx
+  ENTRYPOINT_GRACE=9     seconds from a stop signal to SIGKILL
+  ENTRYPOINT_READY=240   seconds a process may take to listen; 0: wait for none
+  ENTRYPOINT_LOG=text    text, json (the default on Cloud Run), or raw: as each process writes it
+  ENTRYPOINT_NGINX=FILE  nginx configuration template: whole, a server block, or locations
+  ENTRYPOINT_STATIC=DIR  directory served at /static/ (default ./static)
+
+exit code: that of the first to end, or 128+n if signal n killed it; 0 a clean stop;
+           2 usage or configuration; 1 not ready in time; 137 a stop that had to kill
+`;
+
+const PLACEHOLDER = /\$\{([A-Z_][A-Z_0-9]*)\}/g; // in a template; ${host} is nginx's own
+const SECONDS = "a number of seconds, 0 to 86400";
+const PLACE = "a port, 1 to 65535, or the path of a UNIX socket, /…, of at most 107 bytes";
+
+/** Fills the settings. Where a value makes no sense the default stays, and it is a problem. */
+function readEnvironment(): void {
+  const { port, appPort, grace, ready, log } = settings;
+  settings.port = Number(setting("PORT", isPort, "a port, 1 to 65535") ?? port);
+  settings.appPort = placeOf(setting("APP_PORT", isPlace, PLACE) ?? `${appPort}`);
+  settings.grace = Number(setting("ENTRYPOINT_GRACE", isSeconds, SECONDS) ?? grace);
+  settings.ready = Number(setting("ENTRYPOINT_READY", isSeconds, SECONDS) ?? ready);
+  const usual = env.K_SERVICE || env.CLOUD_RUN_JOB ? "json" : log;
+  settings.log = (setting("ENTRYPOINT_LOG", isLog, "text, json or raw") as typeof log) ?? usual;
+  const { ENTRYPOINT_NGINX, ENTRYPOINT_STATIC } = env;
+  if (ENTRYPOINT_NGINX) settings.template = read("ENTRYPOINT_NGINX=", ENTRYPOINT_NGINX);
+  settings.static = resolve(ENTRYPOINT_STATIC || settings.static);
+}
+
+// A variable that is set to nothing counts as unset, as in ${PORT:-8080}. And a Kubernetes service
+// with the name "app" puts APP_PORT=tcp://10.0.0.1:80 into every pod.
+function setting(name: string, valid: (text: string) => boolean, what: string): string | undefined {
+  const text = env[name];
+  if (!text || (name === "APP_PORT" && text.startsWith("tcp:"))) return undefined;
+  if (valid(text)) return text;
+  problems.push(`${name}=${text}: must be ${what}`);
+  return undefined;
+}
+
+function isPort(text: string): boolean {
+  return /^\d{1,5}$/.test(text) && Number(text) >= 1 && Number(text) <= 65535;
+}
+
+function isPlace(text: string): boolean {
+  return isPort(text) || (text.startsWith("/") && Buffer.byteLength(text) <= 107); // unix(7)
+}
+
+function placeOf(text: string): Place {
+  return text.startsWith("/") ? text : Number(text);
+}
+
+function isSeconds(text: string): boolean {
+  return /^\d+(\.\d+)?$/.test(text) && Number(text) <= 86400;
+}
+
+function isLog(text: string): boolean {
+  return ["text", "json", "raw"].includes(text);
+}
+
+function read(what: string, path: string): string {
+  try {
+    return fs.readFileSync(path, "utf8").replace(/^\ufeff/, "");
+  } catch (error) {
+    problems.push(`${what}${path}: must be a readable file (${codeOf(error)})`);
+    return "";
+  }
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error ? `${error.code}` : `${error}`;
+}
+
+/** Fills the table, or answers a call that starts nothing. */
+function readCommandLine(argv: string[]): End | undefined {
+  const words = [...argv];
+  let path: string | undefined;
+  let check = false;
+  while (words[0]?.startsWith("-")) {
+    const option = words.shift();
+    if (option === "--") break;
+    else if (option === "--help" || option === "-h") return answer(HELP);
+    else if (option === "--version" || option === "-V") return answer(`entrypoint ${VERSION}\n`);
+    else if (option === "--check") check = true;
+    else if (option !== "-f") problems.push(`${option}: no such option; see entrypoint --help`);
+    else if (words[0]) path = words.shift();
+    else problems.push("-f: needs a FILE; see entrypoint --help");
+  }
+  if (words.length && path) problems.push("-f FILE or a COMMAND, not both; see entrypoint --help");
+  else if (words.length) table.push(...commandTable(words));
+  else if (path || fs.existsSync("Procfile")) table.push(...readProcfile(path ?? "Procfile"));
+  else if (!problems.length) problems.push("no COMMAND and no Procfile; see entrypoint --help");
+  checkSettings();
+  if (check) for (const row of table) lookFor(row);
+  for (const problem of problems) say(problem, "ERROR");
+  if (problems.length) return answer("", 2);
+  return check ? answer(plan()) : undefined;
+}
+
+function answer(text: string, code = 0): End {
+  if (text) write(stdout, Buffer.from(text));
+  return { kind: "answer", why: "", code };
+}
+
+function checkSettings(): void {
+  const { port, appPort, template = "" } = settings;
+  if (port === appPort)
+    problems.push(`PORT=${port}: must differ from APP_PORT=${appPort}: set that to another port`);
+  if (env.ENTRYPOINT_STATIC && !isDirectory(settings.static))
+    problems.push(`ENTRYPOINT_STATIC=${env.ENTRYPOINT_STATIC}: must be a directory`);
+  for (const [variable, name = ""] of template.matchAll(PLACEHOLDER))
+    if (!(name in { ...env, PORT: 1, APP_PORT: 1, ENTRYPOINT_STATIC: 1, NGINX_CONF: 1 }))
+      problems.push(`ENTRYPOINT_NGINX=${env.ENTRYPOINT_NGINX}: ${variable} is not set`);
+  for (const name of Object.keys(env))
+    if (name.startsWith("ENTRYPOINT_") && !HELP.includes(`  ${name}=`))
+      say(`${name}: there is no such variable; see entrypoint --help`, "WARNING");
+}
+
+function isDirectory(path: string): boolean {
+  return fs.existsSync(`${path}/.`);
+}
+
+/** A program that is not there may still be made by a release job. */
+function lookFor({ name, command, program, release }: Row): void {
+  if (/\$\{?NGINX_CONF\b/.test(command) && !table.some((row) => row.place === settings.appPort))
+    say(`${name}: starts before the app, for no line has PORT=$APP_PORT: write that`, "WARNING");
+  if (!program || !env.PATH || which.sync(program, { nothrow: true })) return;
+  const missing = `${name}: ${program}: not found or not executable`;
+  if (release || !table.some((row) => row.release)) problems.push(missing);
+  else say(`${missing} yet: release must make it`, "WARNING");
+}
+
+function plan(): string {
+  const rows = table.map((row) => [
+    row.name,
+    `${row.place}`,
+    row.release ? "to its end" : isWaitedFor(row) ? "until it listens" : "no",
+    row.stopSignal ? nameOf(row.stopSignal) : "by program",
+    row.command.replaceAll("\n", "\\n"),
+  ]);
+  rows.unshift(["NAME", "PORT", "WAITED FOR", "STOP SIGNAL", "COMMAND"]);
+  const width = (column: number) => Math.max(...rows.map((row) => row[column]?.length ?? 0));
+  const widths = [width(0), width(1), width(2), width(3)];
+  const line = (row: string[]) => row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join("  ");
+  return rows.map((row) => `${line(row)}\n`).join("");
+}
+
+/** Real-time signals have no name. */
+function nameOf(signal: number): string {
+  return Object.entries(signals).find(([, number]) => number === signal)?.[0] ?? `${signal}`;
+}
+
+// ---- a line of the table: the assignments that open it, and whether it is one plain command, which
+// takes the place of its shell. The grammar is that of sh(1p), for dash, BusyBox and bash alike.
+
+// What is read of a line: the assignments that open it, and whether it is one plain command.
+const VALUE =
+  /(?:'[^']*'|"(?:\$\([^)]*\)|[^"\\]|\\.)*"|`[^`]*`|\$\((?:[^()]|\([^()]*\))*\)|\$\{[^}]*\}|\\.|[^\s;&|()<>'"`\\])*/;
+const ASSIGNMENT = String.raw`([A-Za-z_]\w*)=(${VALUE.source})\s+`;
+const ASSIGNMENTS = new RegExp(ASSIGNMENT, "g");
+const OPENING = new RegExp(
+  `^((?:${ASSIGNMENT})*)(?:(?:exec|(?:\\S*/)?env|-i?|-u\\s*\\w+)\\s+|${ASSIGNMENT})*`,
+);
+const PLAIN = /^(?:[\w\s./:@%+,=^-]|\$[A-Za-z_]|'[^']*'|"[^"$`\\]*")+$/;
+// No programs: the reserved words of sh, and built-ins that act on the shell or differ from a
+// program of the same name.
+const BUILT_IN = new Set(
+  `. : [ ! { alias bg case cd chdir command echo eval exec exit export false fg for function getopts
+  hash if jobs kill let local printf pwd read readonly return set shift source test time times trap
+  true type ulimit umask unalias unset until wait while`.split(/\s+/),
+);
+
+/** Of a place that a line has, by name. */
+type Holders = Map<Place, string>;
+
+function readPlace(
+  where: string,
+  name: string,
+  asked: string | undefined,
+  holders: Holders,
+): Place {
+  const text = asked?.replace(/^\$(APP_PORT|\{APP_PORT\})$/, `${settings.appPort}`);
+  if (text === undefined) return settings.port;
+  const place = placeOf(text);
+  const holder = holders.get(place);
+  if (!isPlace(text))
+    problems.push(`${where}${name}: PORT=${text}: must be ${PLACE}, or $APP_PORT`);
+  else if (holder) problems.push(`${where}${name}: ${holder} has port ${place} already`);
+  else if (name !== "release") holders.set(place, name);
+  return place;
+}
+
+function readSignal(where: string, name: string, asked?: string): number | undefined {
+  if (asked === undefined) return undefined;
+  const wanted = asked.toUpperCase();
+  const known = Object.entries(signals).find(([s]) => s === wanted || s.slice(3) === wanted);
+  const number = known?.[1] ?? (/^\d+$/.test(asked) ? Number(asked) : 0);
+  if (number < 1 || number > 64)
+    problems.push(`${where}${name}: STOPSIGNAL=${asked}: must be a signal: SIGINT, or 1 to 64`);
+  return number;
+}
+
+/** What dash and BusyBox would drop: the variables that they could not name, as spring.datasource.url. */
+function carried(): string {
+  const unnameable = Object.entries(env)
+    .filter(([name]) => !/^[A-Za-z_]\w*$/.test(name))
+    .map(([name, value]) => quoted(`${name}=${value}`));
+  return unnameable.length ? `env ${unnameable.join(" ")} ` : "";
+}
+
+function quoted(word: string): string {
+  return /^[\w./:@%+,=-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+}
+
+// ---- signals: some ask to stop, some are for the last process, signal(7). Of those that would end us
+// without a word each asks to stop, too.
+
+const STOPS = ["SIGTERM", "SIGINT", "SIGQUIT"] as const;
+const PASSED_ON = ["SIGHUP", "SIGUSR1", "SIGUSR2"] as const; // to the last process
+// These would end us without a word. Faults (SIGSEGV and the like) are left to the runtime.
+const FATAL = [
+  ...(["SIGALRM", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGXFSZ", "SIGIO", "SIGSYS"] as const),
+  "SIGABRT",
+] as const;
+
+function handleSignals(): void {
+  const onTerminal = hasTerminal();
+  for (const signal of STOPS) process.on(signal, () => askToStop(signal, 0));
+  for (const signal of FATAL) process.on(signal, () => askToStop(signal, 128 + signals[signal]));
+  // The STOPSIGNAL of the images of Apache and PHP. On a terminal it means another size.
+  process.on("SIGWINCH", () => onTerminal || askToStop("SIGWINCH", 0));
+  const ignored = signalMask("self", ["SigIgn"]) ?? 0n; // nohup(1) ignores SIGHUP for us
+  for (const signal of PASSED_ON)
+    if (!isIn(ignored, signals[signal]) || signal !== "SIGHUP")
+      process.on(signal, () => {
+        if (signal === "SIGHUP" && onTerminal) askToStop(signal, 0);
+        else if (children.length === table.length && !ending) passOn(signal);
+      });
+  unblockSignals();
+}
+
 /** SIGHUP and the like are for the last process: for a server that is known, else who handles it. */
 function passOn(name: NodeJS.Signals): void {
-  const signal = os.signals[name];
+  const signal = signals[name];
   look();
   const { row, tree = [] } = children.at(-1) ?? {};
   const topDown = rootsOf(tree);
-  for (const p of topDown) topDown.push(...tree.filter(({ parent }) => parent === p.pid));
+  for (const p of topDown) topDown.push(...below(p, tree));
   const handlers = topDown.filter((p) => handles(p, signal));
-  const dark = topDown.slice(0, 1).filter((p) => masksOf(p) === undefined);
+  const dark = topDown.slice(0, 1).filter((p) => signalMask(p.pid, ["SigCgt"]) === undefined);
   const inTurn = [...handlers.filter(knownSignal), ...dark, ...handlers];
   if (inTurn.some((p) => send(p.pid, signal).there)) return; // some may have gone meanwhile
   say(`${name}: ${row?.name} does not handle it, so nobody gets it`, "WARNING");
 }
 
-// ---- processes: what the kernel tells of those that run, proc(5)
+/** As dumb-init does: a signal that our parent had blocked would never reach us nor the children. */
+function unblockSignals(): void {
+  libc?.sigprocmask(SIG_SETMASK, new Uint8Array(128), null);
+}
 
-/** A process that lives. */
-type Process = {
-  pid: number;
-  id: string; // tells it from a later one with the same pid
-  name: string; // comm: the file's name, of 15 bytes at most
-  state: string;
-  parent: number;
-  session: number; // a wrapper may make a group of its own, as timeout(1) does
-  startedAt: number; // milliseconds after the boot
+/** Whether there is a controlling terminal, tty(4). */
+function hasTerminal(): boolean {
+  try {
+    fs.closeSync(fs.openSync("/dev/tty", "r"));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+// ---- who is asked to stop: the server of a tree, and not what stands in front of it (a shell, su, a
+// supervisor). Each program that has a signal of its own here was tried: SIGTERM drops its requests.
+
+// What makes a program finish its requests, where SIGTERM drops them; by comm, see proc(5).
+const OWN_SIGNALS = new Map<string, number>([
+  ["nginx", signals.SIGQUIT],
+  ["openresty", signals.SIGQUIT],
+  ["php-fpm", signals.SIGQUIT],
+  ["unicorn", signals.SIGQUIT],
+  ["uwsgi", signals.SIGINT], // SIGTERM reloads it, and SIGQUIT with its option die-on-term
+  ["haproxy", signals.SIGUSR1],
+  ["apache2", signals.SIGWINCH],
+  ["httpd", signals.SIGWINCH],
+  ["lighttpd", signals.SIGINT],
+  ["postgres", signals.SIGINT],
+]);
+// These pass SIGTERM on to the server, or kill it soon after. They end when it has.
+const RELAYS = new Set(
+  "su runuser sudo timeout unshare tini tini-static docker-init dumb-init catatonit".split(" "),
+);
+const SHELLS = new Set("sh ash dash bash busybox zsh ksh mksh".split(" "));
+
+/** Asks those of a tree who can end it well. No one twice: to many a second signal means "at once". */
+function ask(child: Child, everyone: boolean, filtersToo: boolean): void {
+  const { tree, row } = child;
+  const stopSignal = row.stopSignal ?? SIGTERM;
+  const sockets = once(openSockets);
+  const call: Call = { child, stopSignal, everyone, filtersToo, sockets };
+  for (const p of rootsOf(tree)) visit(p, call);
+  for (const { pid, state } of tree) if (state === "T") send(pid, SIGCONT); // or it sees no signal
+}
+
+/** One time that those of a tree are asked. */
+type Call = {
+  child: Child;
+  stopSignal: number;
+  everyone: boolean; // in the last second
+  filtersToo: boolean; // in its last half
+  sockets: () => Sockets;
 };
 
-/** Undefined where nothing is told: Deno lets nobody read /proc. */
-function processes(): Process[] | undefined {
-  if (!contents("/proc/self/stat")) return undefined;
-  const all: Process[] = [];
-  for (const entry of fs.readdirSync("/proc")) {
-    const stat = /^\d+$/.test(entry) ? contents(`/proc/${entry}/stat`) : "";
-    const nameEnds = stat.lastIndexOf(")");
-    const fields = stat.slice(nameEnds + 2).split(" ");
-    const state = fields[0] || "Z";
-    if (state === "Z" || state === "X") continue; // PID 1 reaps it late, or never if that is us
-    const name = stat.slice(stat.indexOf("(") + 1, nameEnds);
-    const startedAt = Number(fields[19]) * 10; // the kernel counts in ticks of 10 ms
-    const [pid, parent, session] = [Number(entry), Number(fields[1]), Number(fields[3])];
-    all.push({ pid, id: `${pid} ${startedAt}`, name, state, parent, session, startedAt });
-  }
-  return all;
+/** `front` is one above that would pass SIGTERM on, and ends when the server has. */
+function visit(p: Process, call: Call, front?: Process): void {
+  const { tree, row } = call.child;
+  const own = knownSignal(p);
+  if (asked.get(p.id)?.alone) visitBelowAsked(p, call, front);
+  else if (own) {
+    signalTo(p, row.stopSignal ?? own, true, call);
+    for (const worker of allBelow(p, tree)) asked.set(worker.id, { alone: true }); // by its master
+  } else if (RELAYS.has(p.name) && below(p, tree).length) {
+    spare([p]);
+    visitBelow(p, call, p);
+  } else if (allBelow(p, tree).some(knownSignal)) visitInFront(p, call, front);
+  else if (isTold(p, call)) spare(allBelow(p, tree));
+  else if (call.everyone ? call.filtersToo || !isFilter(p, tree) : !waits(p, tree))
+    visitPlain(p, call, front);
 }
 
-/** Looks at the processes of each child: its session, who descends from that, who was asked before. */
-function look(): void {
-  const all = processes() ?? children.flatMap(inTheDark);
-  const leaders = new Map(children.filter(({ gone }) => !gone).map((child) => [child.pid, child]));
-  const byPid = new Map(all.map((p) => [p.pid, p]));
-  const before = new Map(children.flatMap((child) => child.tree.map(({ id }) => [id, child])));
-  const owners = new Map<Process, Child | undefined>();
-  const ownerOf = (p: Process): Child | undefined => {
-    if (owners.has(p)) return owners.get(p);
-    const parent = byPid.get(p.parent);
-    const owner = before.get(p.id) ?? leaders.get(p.session) ?? (parent && ownerOf(parent));
-    owners.set(p, owner);
-    return owner;
-  };
-  for (const child of children) child.tree = [];
-  for (const p of all) ownerOf(p)?.tree.push(p);
+function visitBelow(p: Process, call: Call, front?: Process): void {
+  for (const q of below(p, call.child.tree)) visit(q, call, front);
 }
 
-/** What can be told without /proc: whether the leader lives, or the rest of its group. */
-function inTheDark({ row, pid, ended, gone }: Child): Process[] {
-  if (gone || (ended && !send(-pid, 0).there)) return [];
-  const name = basename(row.program ?? "");
-  const id = ended ? -pid : pid; // kill(2) takes -pid for the group
-  return [{ pid: id, id: `${id}`, name, state: "T", parent: 0, session: pid, startedAt: 0 }];
+/** A server tells its workers itself. Who listens nowhere, above one that does, is no server. */
+function visitBelowAsked(p: Process, call: Call, front?: Process): void {
+  const workers = allBelow(p, call.child.tree);
+  const listens = (q: Process) => isListening(q, call.sockets);
+  if (!call.everyone) spare(workers);
+  else if (isShell(p) || (!listens(p) && workers.some(listens))) visitBelow(p, call, front);
 }
 
-/** Whether nothing is left of it. Zombies keep a group in being until PID 1 reaps them, or for ever. */
-function isGone(child: Child): boolean {
-  const { pid, ended, tree } = child;
-  const isThere = (process: number) => send(process, 0).there;
-  if (pid && !ended) return false;
-  child.gone ||= !pid || !tree.length || !(isThere(-pid) || tree.some((p) => isThere(p.pid)));
-  return child.gone;
+/** One above a known server: it might start that again, pass SIGTERM on, or be a wrapper. */
+function visitInFront(p: Process, call: Call, front?: Process): void {
+  const handler = handles(p, SIGTERM);
+  const manager = handler && !isShell(p);
+  if (manager || !(handler || front)) signalTo(p, SIGTERM, manager, call);
+  else spare([p]);
+  if (!manager) visitBelow(p, call, handler ? p : front);
 }
 
-/** Those whose parent is none of them. */
-function rootsOf(tree: Process[]): Process[] {
-  const pids = new Set(tree.map(({ pid }) => pid));
-  return tree.filter(({ parent }) => !pids.has(parent));
+/** One of a tree without a known server. */
+function visitPlain(p: Process, call: Call, front?: Process): void {
+  const { child, stopSignal, everyone, sockets } = call;
+  const handler = handles(p, stopSignal);
+  // Every shell catches SIGINT while it waits, trap or not.
+  const alone = handler && !(stopSignal === SIGINT && isShell(p) && !handles(p, SIGTERM));
+  for (const q of alone ? allBelow(p, child.tree) : [])
+    passed.set(q.id, { handled: handles(q, stopSignal), listened: isListening(q, sockets) });
+  // dumb-init sends SIGTERM to all as soon as its child has ended.
+  if (everyone || handler || front?.name !== "dumb-init" || !below(p, child.tree).length)
+    signalTo(p, handler ? stopSignal : SIGTERM, alone, call);
+  if (!alone || (everyone && isShell(p))) visitBelow(p, call, front);
+}
+
+function signalTo(p: Process, signal: number, alone: boolean, { child }: Call): void {
+  const before = asked.has(p.id);
+  asked.set(p.id, { alone });
+  if (before) return;
+  child.sent.add(signal);
+  if (send(p.pid, signal).denied)
+    say(`${child.row.name}: ${another(p)} and cannot be asked to stop`, "WARNING");
+}
+
+function another({ name, pid }: Process): string {
+  return `${name} (pid ${pid}) is another user's`;
+}
+
+/** It has had its signal from who was asked: it handles it no longer, or has closed where it listened. */
+function isTold(p: Process, { stopSignal, sockets }: Call): boolean {
+  const was = passed.get(p.id);
+  if (was?.handled && !handles(p, stopSignal)) return true;
+  return Boolean(was?.listened && !isListening(p, sockets));
+}
+
+/** These are left alone for now, since another has to end first. */
+function spare(some: Process[]): void {
+  for (const { id } of some) spared.set(id, performance.now());
+}
+
+/** Whether it ends by itself, once another has: a filter, or who was left alone until now. */
+function waits(p: Process, tree: Process[]): boolean {
+  if (tree.some(knownSignal)) return true;
+  if (isFilter(p, tree)) spare([p]);
+  return performance.now() < (spared.get(p.id) ?? -PATIENCE) + PATIENCE;
+}
+
+function below(p: Process, tree: Process[]): Process[] {
+  return tree.filter(({ parent }) => parent === p.pid);
+}
+
+function allBelow(p: Process, tree: Process[]): Process[] {
+  return below(p, tree).flatMap((q) => [q, ...allBelow(q, tree)]);
 }
 
 /** Of a server with a stop signal of its own. BusyBox's httpd has such a name, and no such signal. */
@@ -1165,17 +945,11 @@ function knownSignal(p: Process): number | undefined {
   return own && handles(p, own) ? own : undefined;
 }
 
-/** Which signals it catches or blocks: bit n - 1 for signal n. gVisor does not tell. */
-function masksOf({ pid }: Process): bigint | undefined {
-  const masks = [...contents(`/proc/${pid}/status`).matchAll(/^Sig(?:Cgt|Blk):\s*(\w+)$/gm)];
-  return masks.length ? masks.reduce((all, [, mask]) => all | BigInt(`0x${mask}`), 0n) : undefined;
-}
-
-/** Where that cannot be read, a shell does not and any other does. */
+/** Whether it catches or blocks it. Where that cannot be read, a shell does not and any other does. */
 function handles(p: Process, signal: number): boolean {
   if (signal === SIGKILL) return true; // as far as it can be
-  const masks = masksOf(p);
-  return masks === undefined ? !isShell(p) : ((masks >> BigInt(signal - 1)) & 1n) === 1n;
+  const mask = signalMask(p.pid, ["SigCgt", "SigBlk"]);
+  return mask === undefined ? !isShell(p) : isIn(mask, signal);
 }
 
 /** By its first word, for a script bears its own name. */
@@ -1184,60 +958,28 @@ function isShell({ pid }: Process): boolean {
   return SHELLS.has(basename(word).replace(/^-/, ""));
 }
 
-/** What its descriptors are: paths, `socket:[INODE]`, `pipe:[INODE]`. Undefined for another user's. */
-function openFiles({ pid }: Process): string[] | undefined {
-  try {
-    const fds = fs.readdirSync(`/proc/${pid}/fd`);
-    return fds.map((fd) => link(`/proc/${pid}/fd/${fd}`));
-  } catch {
-    return undefined;
-  }
+// ---- places: where a process answers is found out by connecting, as a client would; where it listens
+// by /proc/net.
+
+/** The address at which something accepts a connection: of this host, or the place itself. */
+async function answersAt(place: Place): Promise<string | undefined> {
+  if (typeof place === "string") return (await takesConnection(place, "")) ? place : undefined;
+  const at = async (host: string) => ((await takesConnection(place, host)) ? host : undefined);
+  const first = async () => {
+    const [ipv4, ipv6] = [at("127.0.0.1"), at("::1")];
+    return (await ipv4) ?? (await ipv6) ?? atOwn(at);
+  };
+  // It may have begun to listen between two questions: then the first place that answers is another.
+  const all = first().then((host) => (host && host !== "127.0.0.1" ? first() : host));
+  return Promise.race([all, sleep(1000)]);
 }
 
-function link(path: string): string {
-  try {
-    return fs.readlinkSync(path);
-  } catch {
-    return "";
-  }
-}
-
-/** The sockets at which something may arrive, by `socket:[INODE]`: tcp(7), udp(7), unix(7). */
-function openSockets(): Map<string, Place> {
-  const sockets = new Map<string, Place>();
-  const rows = (name: string) =>
-    contents(`/proc/net/${name}`)
-      .split("\n")
-      .slice(1)
-      .map((row) => row.trim().split(/\s+/));
-  const portOf = (address = "") => Number.parseInt(address.split(":")[1] ?? "", 16);
-  for (const name of ["tcp", "tcp6", "udp", "udp6"])
-    for (const [, local, , state, , , , , , inode] of rows(name)) {
-      if (name.startsWith("tcp") && state === "0A") sockets.set(`socket:[${inode}]`, portOf(local));
-      if (name.startsWith("udp") && state === "07") sockets.set(`socket:[${inode}]`, "udp");
-    }
-  for (const [, , , flags, , , inode, path = ""] of rows("unix"))
-    if (flags === "00010000") sockets.set(`socket:[${inode}]`, path);
-  return sockets;
-}
-
-type Sockets = ReturnType<typeof openSockets>;
-
-/** Where it listens, ports first, and whether it carries packets or files. Undefined if nobody tells. */
-function seen({ tree }: Child, sockets: () => Sockets) {
-  const files = tree.flatMap((p) => openFiles(p) ?? []);
-  if (!files.length) return undefined;
-  const open = files.flatMap((file) => (isSocket(file) && sockets().get(file)) || []);
-  const carries = [...open, ...files].some((it) => DEVICES.includes(`${it}`));
-  const places = [...new Set(open)].filter((place) => place !== "udp");
-  places.sort((a, b) => Number(typeof a === "string") - Number(typeof b === "string"));
-  return { places, carries };
-}
-
-const DEVICES = ["udp", "/dev/fuse", "/dev/net/tun"];
-
-function isSocket(file: string): boolean {
-  return file.startsWith("socket:");
+/** Next.js, for one, listens at $HOSTNAME alone. */
+async function atOwn(at: (hostname: string) => Promise<string | undefined>) {
+  const own = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  const outer = own.filter(({ internal, address }) => !internal && !address.startsWith("fe80"));
+  const answers = await Promise.all(outer.map(({ address }) => at(address)));
+  return answers.find((address) => address);
 }
 
 function placesNow(child: Child): Place[] {
@@ -1245,51 +987,99 @@ function placesNow(child: Child): Place[] {
   return seen(child, openSockets)?.places ?? [];
 }
 
-function once<T>(make: () => T): () => T {
-  let made: T | undefined;
-  return () => {
-    made ??= make();
-    return made;
-  };
+/** Who listens where the last one was asked: `web` may stand above a `worker`. */
+function frontAt(last: Child): Child {
+  const others = children.filter(({ row }) => row.place === last.row.place && !row.release);
+  if (others.length === 1) return last;
+  return others.find((child) => placesNow(child).includes(last.row.place)) ?? last;
 }
 
-function isListening(p: Process, sockets: () => Sockets): boolean {
-  return openFiles(p)?.some((file) => isSocket(file) && sockets().has(file)) ?? false;
-}
-
-/** Whether it only reads what another process of its tree writes, as `tee` does, until that ends. */
-function isFilter(p: Process, tree: Process[]): boolean {
-  const input = link(`/proc/${p.pid}/fd/0`);
-  if (!input.startsWith("pipe:")) return false;
-  if (isListening(p, once(openSockets))) return false;
-  return tree.some((other) => other !== p && openFiles(other)?.includes(input));
-}
-
-/** kill(2), and what it found. */
-function send(pid: number, signal: number): { there: boolean; denied: boolean } {
-  try {
-    process.kill(pid, signal);
-    return { there: true, denied: false };
-  } catch (error) {
-    const denied = codeOf(error) === "EPERM"; // there, but another user's
-    return { there: denied, denied };
+/** Who listens without a word of it in its line was not waited for. */
+function warnOfPlaces(sockets = once(openSockets)): void {
+  if (placesToldOf) return;
+  placesToldOf = true;
+  for (const child of children) {
+    const { row } = child;
+    if (row === table.at(-1) || row.release || hasOwnPlace(row)) continue;
+    const places = seen(child, sockets)?.places ?? [];
+    if (!places.length || places.includes(settings.port)) continue;
+    const where = `listens on ${places.map(placeName).join(" and ")}`;
+    const cure = `write PORT=${places.join(" or PORT=")} in front of its command`;
+    say(`${row.name}: ${where}, and those below did not wait for it: ${cure}`, "WARNING");
   }
 }
 
-// ---- logs: whole lines, the process's name in front, nothing lost and nothing held back
+// ---- how a process ended, in words for 3 a.m.: what sh(1p) means by 126 and 127, what errno(3) says
+// of a process that could not be started.
+
+/** Its exit code is that of the shell: 128+n for signal n, 126 or 127 where nothing could be started. */
+function ended(child: Child, { exitCode, signal, cause }: ProcessOutput): End {
+  const { row } = child;
+  const after = performance.now() - child.startedAt;
+  const unstarted = cause && (codeOf(cause) === "ENOENT" ? 127 : 126);
+  const killedBy = Number(signals[signal as NodeJS.Signals] ?? signal ?? 0);
+  const code = unstarted ?? exitCode ?? 128 + killedBy;
+  const early = isWaitedFor(row) && !child.upAfter ? `, before it listened on ${row.place}` : "";
+  const why = unstarted
+    ? notStarted("sh", codeOf(cause))
+    : `${howEnded(row, code, signal, after)} after ${duration(after)}${early}`;
+  child.end = { kind: "exit", child, code, after, why: `${row.name}: ${why}` };
+  ends.push(child.end);
+  return child.end;
+}
+
+function howEnded(row: Row, code: number, signal: string | null, after: number): string {
+  if (signal) return `killed by ${Number(signal) ? `signal ${signal}` : signal}`;
+  const hint = after < 1000 ? hintForShell(code, row.program) : ""; // later the code is its own
+  return `exit code ${code}${hint}`;
+}
+
+/** What the shell means by 126 and 127, where that can be told. */
+function hintForShell(code: number, program: string | undefined): string {
+  if (!program || (code !== 126 && code !== 127)) return "";
+  const path = which.sync(program, { nothrow: true });
+  if (!path) return ` (${program} not ${code === 126 ? "executable" : "found"})`;
+  const [, interpreter = "/"] = /^#!\s*(\S+)/.exec(beginning(path)) ?? [];
+  return fs.existsSync(interpreter) ? "" : ` (${interpreter}, which runs ${program}, not found)`;
+}
+
+function beginning(path: string): string {
+  const bytes = Buffer.alloc(256);
+  try {
+    const fd = fs.openSync(path, "r");
+    fs.readSync(fd, bytes, 0, bytes.length, 0);
+    fs.closeSync(fd);
+  } catch {} // it may be executed and not read
+  return bytes.toString();
+}
+
+function notStarted(what: string, code: string): string {
+  const cure = {
+    EMFILE: ": no file descriptor is left: raise ulimit -n",
+    EAGAIN: ": no more processes are allowed: raise ulimit -u or --pids-limit",
+    EACCES: ": may this user enter the working directory?",
+    E2BIG: ": its command or the environment is too long",
+  }[code];
+  return `${what} could not be started (${code})${cure ?? ""}`;
+}
+
+function duration(milliseconds: number): string {
+  if (milliseconds < 1000) return `${Math.round(milliseconds)} ms`;
+  const s = milliseconds / 1000;
+  if (s < 120) return `${Number(s.toFixed(1))} s`;
+  return s < 7200 ? `${Math.round(s / 60)} min` : `${Math.round(s / 3600)} h`;
+}
+
+// ---- logs: whole lines with the process's name in front. Nothing is lost, nothing is reordered within
+// a stream. A reader that stalls makes the processes wait for their pipes, pipe(7), and nothing else.
 
 const NEWLINE = 10;
 const LINE = 65536; // bytes of a line at most; a longer one is cut into pieces
-const AHEAD = 4 * LINE; // bytes that are read before the reader has taken what came before
-const MARGIN = 300; // milliseconds after the grace period in which a reader is given up
-type Colours = ReturnType<typeof import("picocolors").createColors>;
 const COLOURS = ["cyan", "yellow", "green", "magenta", "blue"] as const;
 const SELF = "entrypoint";
-const json = settings.log === "json";
-const raw = settings.log === "raw"; // the processes write to our stdout and stderr themselves
 
 /** Where lines are written. */
-type Sink = {
+type Output = {
   fd: 1 | 2;
   put: Put;
   colours: Colours | undefined;
@@ -1299,40 +1089,30 @@ type Sink = {
   closed: boolean;
 };
 
-// Bun makes what it writes to non-blocking for all who share it: at the end they get it back as it was.
-const [F_GETFL, F_SETFL, F_SETPIPE_SZ] = [3, 4, 1031] as const; // fcntl(2)
-const flags = [1, 2].map((fd) => libc?.fcntl(fd, F_GETFL, 0) ?? 0);
-const stdout = await sink(1);
-const stderr = sameFile(1, 2) ? stdout : await sink(2);
-if (!raw) libc?.fcntl(1, F_SETPIPE_SZ, AHEAD); // lines with names are more than the 64 KiB of a pipe
-let moved = 0; // bytes read and written: it stands still when a reader stalls
+type Colours = ReturnType<typeof import("picocolors").createColors>;
 
-async function sink(fd: 1 | 2): Promise<Sink> {
-  const forced = !["0", "false"].includes(env.FORCE_COLOR ?? "");
-  const wanted = env.FORCE_COLOR ? forced : env.TERM !== "dumb" && (await isTerminal(fd));
-  const coloured = wanted && !env.NO_COLOR && !json;
-  const colours = coloured ? (await import("picocolors")).default.createColors(true) : undefined;
-  const put = opened(fd);
-  return { fd, put, colours, pending: 0, written: turn(), midLine: false, closed: false };
+function outputTo(fd: 1 | 2): Output {
+  const put: Put = (bytes) => writeByThread(fd, bytes); // until openOutput knows better
+  const written = Promise.resolve();
+  return { fd, put, colours: undefined, pending: 0, written, midLine: false, closed: false };
 }
 
-/** As isatty(3). node:tty takes 2 ms to load, and a pipe is no terminal. */
-async function isTerminal(fd: number): Promise<boolean> {
-  return fs.fstatSync(fd).isCharacterDevice() && (await import("node:tty")).isatty(fd);
-}
-
-/** Whether a reader has not taken all yet. */
-function pending(): boolean {
-  return stdout.pending + stderr.pending > 0;
-}
-
-function sameFile(a: number, b: number): boolean {
-  const [one, other] = [fs.fstatSync(a), fs.fstatSync(b)];
-  return one.dev === other.dev && one.ino === other.ino;
+/** Both may be one file, where lines must not be torn: then one is the other. */
+async function openOutput(): Promise<void> {
+  await openSystem();
+  if (isSameFile(1, 2)) stderr = stdout;
+  for (const output of new Set([stdout, stderr])) {
+    const forced = !["0", "false"].includes(env.FORCE_COLOR ?? "");
+    const { fd } = output;
+    output.put = putterTo(fd);
+    const wanted = env.FORCE_COLOR ? forced : env.TERM !== "dumb" && (await isTerminal(fd));
+    if (wanted && !env.NO_COLOR && settings.log !== "json")
+      output.colours = (await import("picocolors")).default.createColors(true);
+  }
 }
 
 /** Settles when the reader has taken it, or never will. */
-function write(to: Sink, text: Buffer): Promise<unknown> {
+function write(to: Output, text: Buffer): Promise<unknown> {
   if (to.closed) return turn(); // not at once: a flood would keep the signals waiting
   const bytes = to.midLine ? Buffer.concat([Buffer.from("\n"), text]) : text;
   to.midLine = text.at(-1) !== NEWLINE;
@@ -1342,60 +1122,57 @@ function write(to: Sink, text: Buffer): Promise<unknown> {
     .catch((error) => lost(to, codeOf(error)))
     .then(() => {
       to.pending--;
-      moved += bytes.length;
+      bytesMoved += bytes.length;
     });
   return to.written;
 }
 
-function lost(to: Sink, code: string): void {
+function lost(to: Output, code: string): void {
   to.closed = true;
   const name = to.fd === 1 ? "stdout" : "stderr";
   const what = code === "EPIPE" ? "has lost its reader" : `cannot be written to (${code})`;
-  const end = code === "EPIPE" ? 0 : 1;
-  stopAsked.resolve({ why: `${name} ${what}`, code: end, stop: true });
-}
-
-function print(text: string): number {
-  write(stdout, Buffer.from(text));
-  return 0;
+  stopAsked.resolve({ kind: "stop", why: `${name} ${what}`, code: code === "EPIPE" ? 0 : 1 });
 }
 
 /** A line of our own. The severities are Cloud Logging's. */
 function say(message: string, severity: "INFO" | "WARNING" | "ERROR" = "INFO"): void {
   const colour = ({ INFO: "bold", WARNING: "yellow", ERROR: "red" } as const)[severity];
-  const text = json
-    ? JSON.stringify({ severity, message, [LABELS]: { process: SELF } })
-    : `${painted(stderr, colour, SELF)} | ${message.replaceAll("\n", "\\n")}`;
+  const text =
+    settings.log === "json"
+      ? JSON.stringify({ severity, message, [LABELS]: { process: SELF } })
+      : `${painted(stderr, colour, SELF)} | ${message.replaceAll("\n", "\\n")}`;
   write(stderr, Buffer.from(`${text}\n`));
 }
 
-/** Copies lines until the pipe ends. A line that is not whole yet is held back. */
-async function copy(source: AsyncIterable<Uint8Array>, to: Sink, row: Row): Promise<void> {
-  if (json) return copyAsEntries(source, to, row);
-  const width = Math.max(...table.map(({ name }) => name.length));
-  const colour = COLOURS[table.indexOf(row) % COLOURS.length] ?? "cyan";
-  const prefix = `${painted(to, colour, row.name.padEnd(width))} | `;
-  let rest = prefix; // what is held back
-  for await (const chunk of source) {
-    moved += chunk.length;
-    const text = withLongLinesCut(rest + charactersOf(chunk), prefix.length);
-    const end = text.lastIndexOf("\n") + 1;
-    rest = end ? prefix + text.slice(end) : text;
-    if (!end) continue;
-    // Each newline brings the prefix of the next line, the last one that of a line to come.
-    const lines = text.slice(0, end).replaceAll("\n", `\n${prefix}`);
-    await write(to, Buffer.from(lines.slice(0, -prefix.length), "latin1"));
-  }
-  if (rest.length > prefix.length) write(to, Buffer.from(rest, "latin1"));
-  await to.written;
-}
-
 function painted(
-  { colours }: Sink,
+  { colours }: Output,
   colour: (typeof COLOURS)[number] | "bold" | "red",
   text: string,
 ) {
   return colours ? colours[colour](text) : text;
+}
+
+/** Copies lines until the pipe ends. A line that is not whole yet is held back. */
+async function copy(source: AsyncIterable<Uint8Array>, to: Output, row: Row): Promise<void> {
+  if (settings.log === "json") return copyAsEntries(source, to, row);
+  const width = Math.max(...table.map(({ name }) => name.length));
+  const colour = COLOURS[table.indexOf(row) % COLOURS.length] ?? "cyan";
+  const prefix = `${painted(to, colour, row.name.padEnd(width))} | `;
+  let rest = "";
+  for await (const chunk of source) {
+    bytesMoved += chunk.length;
+    const text = withLongLinesCut(rest + charactersOf(chunk));
+    const end = text.lastIndexOf("\n") + 1;
+    rest = text.slice(end);
+    if (end) await write(to, bytesOf(prefixed(text.slice(0, end), prefix)));
+  }
+  if (rest) write(to, bytesOf(prefix + rest));
+  await to.written;
+}
+
+/** Whole lines with it in front of each. */
+function prefixed(lines: string, prefix: string): string {
+  return (prefix + lines).replaceAll("\n", `\n${prefix}`).slice(0, -prefix.length);
 }
 
 /** Bytes as characters: one native call for each step, whatever they encode. */
@@ -1403,14 +1180,18 @@ function charactersOf(chunk: Uint8Array): string {
   return Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length).toString("latin1");
 }
 
-/** The text that such characters are the bytes of. */
-function textOf(characters: string): string {
-  return Buffer.from(characters, "latin1").toString();
+function bytesOf(characters: string): Buffer {
+  return Buffer.from(characters, "latin1");
 }
 
-function withLongLinesCut(text: string, from: number, keepObjects = json): string {
+/** The text that such characters are the bytes of. */
+function textOf(characters: string): string {
+  return bytesOf(characters).toString();
+}
+
+function withLongLinesCut(text: string, keepObjects = settings.log === "json"): string {
   let cut = text;
-  for (let start = from; cut.length - start > LINE; ) {
+  for (let start = 0; cut.length - start > LINE; ) {
     let end = cut.lastIndexOf("\n", start + LINE);
     if (end < start) {
       end = keepObjects ? endOfObject(cut, start) : -1;
@@ -1428,9 +1209,19 @@ function withLongLinesCut(text: string, from: number, keepObjects = json): strin
 /** Where to cut at the latest: as JSON a UTF-8 character must stay whole. */
 function endOfCharacter(bytes: string, latest: number): number {
   let end = latest;
-  while (json && end > latest - 3 && (bytes.charCodeAt(end) & 0xc0) === 0x80) end--;
+  while (settings.log === "json" && end > latest - 3 && (bytes.charCodeAt(end) & 0xc0) === 0x80)
+    end--;
   return end;
 }
+
+/** When `flushed` gives up, in milliseconds. */
+const GIVE_UP = {
+  quiet: 60, // nothing was left to write, and nothing came
+  idle: 1000, // nothing was left to write
+  stalled: 300, // behind the grace period, a reader took nothing
+  look: 20, // it looks so often
+};
+const PIPE = 2 ** 20; // bytes that a pipe holds at most, pipe(7)
 
 /**
  * Waits until the readers have taken everything, and for one that stalls until the grace period
@@ -1441,16 +1232,20 @@ async function flushed(): Promise<void> {
   const all = Promise.all(children.map((child) => child.logs))
     .then(() => Promise.all([stdout.written, stderr.written]))
     .then(() => true);
-  const tick = 20;
-  const most = moved + (children.length + 1) * 2 ** 20;
-  let quiet = 0; // milliseconds in which nothing was left to write and nothing came
-  let idle = 0; // milliseconds in which nothing was left to write
-  while (quiet < 60 && idle < 1000 && moved < most && performance.now() < graceEnds + MARGIN) {
-    const seen = moved;
-    if (await Promise.race([all, sleep(tick)])) return;
-    if (!pending()) idle += tick;
-    quiet = !pending() && moved === seen ? quiet + tick : 0;
+  const most = bytesMoved + (children.length + 1) * PIPE;
+  let [quiet, idle] = [0, 0];
+  while (quiet < GIVE_UP.quiet && idle < GIVE_UP.idle && bytesMoved < most) {
+    if (performance.now() >= graceEnds + GIVE_UP.stalled) return;
+    const before = bytesMoved;
+    if (await Promise.race([all, sleep(GIVE_UP.look)])) return;
+    if (!isPending()) idle += GIVE_UP.look;
+    quiet = !isPending() && bytesMoved === before ? quiet + GIVE_UP.look : 0;
   }
+}
+
+/** Whether a reader has not taken all yet. */
+function isPending(): boolean {
+  return stdout.pending + stderr.pending > 0;
 }
 
 function sleep(milliseconds: number): Promise<undefined> {
@@ -1460,13 +1255,6 @@ function sleep(milliseconds: number): Promise<undefined> {
 /** Once what has come meanwhile is seen to: signals, output. */
 function turn(): Promise<void> {
   return new Promise((over) => setImmediate(over));
-}
-
-function time(milliseconds: number): string {
-  if (milliseconds < 1000) return `${Math.round(milliseconds)} ms`;
-  const s = milliseconds / 1000;
-  if (s < 120) return `${Number(s.toFixed(1))} s`;
-  return s < 7200 ? `${Math.round(s / 60)} min` : `${Math.round(s / 3600)} h`;
 }
 
 // ---- JSON: a line, an app's own object or a stack trace is one entry of Cloud Logging, in the form
@@ -1479,7 +1267,11 @@ const OBJECT = /^\s*\{/;
 const HELD = 50; // milliseconds in which the next line of a trace must come
 
 /** Copies entries until the pipe ends. What may be a trace is held until something else comes. */
-async function copyAsEntries(source: AsyncIterable<Uint8Array>, to: Sink, { name, command }: Row) {
+async function copyAsEntries(
+  source: AsyncIterable<Uint8Array>,
+  to: Output,
+  { name, command }: Row,
+) {
   const label = `"${LABELS}":{"process":${JSON.stringify(name)}}`;
   const form = { name, label, isNginx: /NGINX_CONF|nginx/.test(command) };
   const trace: Trace = { lines: [], bytes: 0, kind: undefined, endsBelow: false, rest: undefined };
@@ -1495,8 +1287,8 @@ async function copyAsEntries(source: AsyncIterable<Uint8Array>, to: Sink, { name
   let heldUntil = 0; // milliseconds, as performance.now() has them
   let timer: ReturnType<typeof setTimeout> | undefined;
   for await (const chunk of source) {
-    moved += chunk.length;
-    rest = withLongLinesCut(rest + charactersOf(chunk), 0);
+    bytesMoved += chunk.length;
+    rest = withLongLinesCut(rest + charactersOf(chunk));
     const end = rest.lastIndexOf("\n");
     if (end < 0) continue;
     const lines = textOf(rest.slice(0, end));
@@ -1522,7 +1314,7 @@ function entry(message: string, form: Form): string {
   try {
     return `${labelled(message, form)}\n`;
   } catch {} // text after all, or an object too deep to be read
-  const pieces = withLongLinesCut(charactersOf(Buffer.from(message)), 0, false).split("\n");
+  const pieces = withLongLinesCut(charactersOf(Buffer.from(message)), false).split("\n");
   return pieces.map((piece) => textEntry(textOf(piece), form)).join("");
 }
 
@@ -1776,7 +1568,411 @@ function released(trace: Trace): string[] {
   return end ? [lines.slice(0, end).join("\n"), ...lines.slice(end)] : lines;
 }
 
-// ---- nginx: the configuration that $NGINX_CONF names, and the files that it includes
+// ---- the runtime: what Bun does in a fraction of the time stands here, and beside it the portable way
+// for Node and Deno. On macOS there is no pipe2 in a libc.so.6, so Bun goes the portable way, too.
+
+const onBun = typeof Bun !== "undefined";
+const [F_GETFL, F_SETFL, F_SETPIPE_SZ] = [3, 4, 1031] as const; // fcntl(2)
+const SIG_SETMASK = 2; // sigprocmask(2)
+const O_CLOEXEC = 0o2000000; // open(2)
+
+/** The C library on Bun for Linux, node:net elsewhere. */
+async function openSystem(): Promise<void> {
+  if (!onBun) net = await import("node:net");
+  else libc = await openLibc();
+  descriptorFlags = [1, 2].map((fd) => libc?.fcntl(fd, F_GETFL, 0) ?? 0);
+  // What a child's full pipe holds, with names in front, goes into ours at once.
+  if (settings.log !== "raw") libc?.fcntl(1, F_SETPIPE_SZ, 4 * LINE);
+}
+
+async function openLibc() {
+  const { dlopen } = await import("bun:ffi");
+  try {
+    return dlopen("libc.so.6", {
+      pipe2: { args: ["ptr", "i32"], returns: "i32" },
+      fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
+      sigprocmask: { args: ["i32", "ptr", "ptr"], returns: "i32" },
+    }).symbols;
+  } catch {
+    return undefined; // macOS
+  }
+}
+
+/** Settings of the runtime once the start is over; build.ts has those for the start. */
+function startIsOver(): void {
+  if (onBun) Bun.unsafe.setJITPolicy(1);
+}
+
+function freeMemory(): void {
+  if (onBun) Bun.shrink();
+}
+
+/** Bun makes what it writes to non-blocking for all who share it: it must be as it was. */
+function giveBackOutput(): void {
+  if (isPending()) return; // while a reader stalls, what Bun still has for it would block the exit
+  for (const [i, value] of descriptorFlags.entries()) libc?.fcntl(i + 1, F_SETFL, value);
+}
+
+/** zx's `spawn` on Bun: that of node:child_process cannot tell the death by a real-time signal. */
+function spawnByBun(command: string, _: readonly string[], { env, stdio }: SpawnOptions) {
+  const options = { env: env ?? {}, stdio: stdio as ["ignore", number, number], detached: true };
+  const child = Bun.spawn(["sh", "-c", command], options);
+  const once = (event: string, listener: (code: number | null, signal: unknown) => void) => {
+    if (event === "close") child.exited.then(() => listener(child.exitCode, child.signalCode));
+    return { once };
+  };
+  return { pid: child.pid, once };
+}
+
+/** Options of zx. */
+const bunsOwn = onBun ? { spawn: spawnByBun as unknown as typeof spawnOfNode } : {};
+
+/** Writes all of it, behind what came before. Settles when the reader has taken it. */
+type Put = (bytes: Uint8Array) => Promise<unknown>;
+
+function putterTo(fd: 1 | 2): Put {
+  const stat = fs.fstatSync(fd);
+  // Both make a pipe non-blocking, which processes that write there themselves (raw) do not expect.
+  if (settings.log !== "raw" && (stat.isFIFO() || stat.isSocket()))
+    return onBun ? byBun(fd) : byStream(fd);
+  // By threads: a write to a terminal that stalls (Ctrl-S) blocks who writes.
+  let last: Promise<unknown> = turn();
+  return (bytes) => {
+    last = last.then(() => writeByThread(fd, bytes));
+    return last;
+  };
+}
+
+function byBun(fd: number): Put {
+  const writer = Bun.file(fd).writer();
+  return async (bytes) => Promise.all([writer.write(bytes), writer.flush()]); // either may throw
+}
+
+function byStream(fd: 1 | 2): Put {
+  const stream = fd === 1 ? process.stdout : process.stderr;
+  stream.on("error", () => {}); // the write has it as well
+  return (bytes) =>
+    new Promise((taken, failed) => {
+      stream.write(bytes, (error) => (error ? failed(error) : taken(undefined)));
+    });
+}
+
+async function writeByThread(fd: number, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.length; )
+    done += await new Promise<number>((taken, failed) => {
+      fs.write(fd, bytes, done, bytes.length - done, null, (error, count) => {
+        if (!error) taken(count);
+        else if (error.code === "EAGAIN")
+          setTimeout(taken, 5, 0); // somebody made it non-blocking
+        else failed(error);
+      });
+    });
+}
+
+type Pipe = { source: AsyncIterable<Uint8Array>; writeEnd: number };
+
+/** child_process's own "pipe" is a socket, and nginx cannot open /dev/stdout on one. */
+function makePipe(): Pipe {
+  const pipe = libc ? pipeByLibc() : pipeByFifo();
+  try {
+    fs.fchmodSync(pipe.writeEnd, 0o622); // who runs as another user opens /dev/stdout as well
+  } catch {} // gVisor allows it to nobody
+  return pipe;
+}
+
+function pipeByLibc(): Pipe {
+  const fds = new Int32Array(2);
+  if (libc?.pipe2(fds, O_CLOEXEC) !== 0) throw Object.assign(new Error(), { code: "EMFILE" });
+  const [readEnd = 0, writeEnd = 0] = fds;
+  return { source: Bun.file(readEnd).stream(), writeEnd };
+}
+
+function pipeByFifo(): Pipe {
+  const path = join(directory, "fifo");
+  $({ ...ZX, sync: true })`${`mkfifo ${quoted(path)}`}`;
+  const { O_RDONLY, O_WRONLY, O_NONBLOCK } = fs.constants;
+  const readEnd = fs.openSync(path, O_RDONLY | O_NONBLOCK); // without it, it waits for a writer
+  const writeEnd = fs.openSync(path, O_WRONLY);
+  // Deno cannot wait for a descriptor to be readable: there each read blocks a thread.
+  const blocking = "Deno" in globalThis ? fs.openSync(path, O_RDONLY) : undefined;
+  fs.rmSync(path);
+  if (!net) return { source: Bun.file(readEnd).stream(), writeEnd };
+  if (!blocking)
+    return { source: new net.Socket({ fd: readEnd, readable: true, writable: false }), writeEnd };
+  fs.closeSync(readEnd);
+  return { source: fs.createReadStream("", { fd: blocking }), writeEnd };
+}
+
+/** Whether something takes a connection, even to reset it. An ephemeral port can meet itself. */
+function takesConnection(place: Place, hostname: string): Promise<boolean> {
+  return net ? connectByNode(net, place, hostname) : connectByBun(place, hostname);
+}
+
+async function connectByBun(place: Place, hostname: string): Promise<boolean> {
+  const socket = { data() {}, error() {}, connectError() {} };
+  const connected =
+    typeof place === "string"
+      ? Bun.connect({ unix: place, socket })
+      : Bun.connect({ hostname, port: place, socket });
+  const made = await connected.catch(wasReset);
+  if (typeof made === "boolean") return made;
+  const itself = made.localPort === place;
+  made.end();
+  return !itself;
+}
+
+function connectByNode({ connect }: NodeNet, place: Place, host: string): Promise<boolean> {
+  return new Promise((answer) => {
+    const to = typeof place === "string" ? { path: place } : { host, port: place };
+    const socket = connect(to, () => {
+      answer(socket.localPort !== place);
+      socket.destroy();
+    });
+    socket.on("error", (error) => answer(wasReset(error)));
+  });
+}
+
+type NodeNet = typeof import("node:net");
+
+function wasReset(error: unknown): boolean {
+  return codeOf(error) === "ECONNRESET";
+}
+
+/** As isatty(3). node:tty takes 2 ms to load, and a pipe is no terminal. */
+async function isTerminal(fd: number): Promise<boolean> {
+  return fs.fstatSync(fd).isCharacterDevice() && (await import("node:tty")).isatty(fd);
+}
+
+function isSameFile(a: number, b: number): boolean {
+  const [one, other] = [fs.fstatSync(a), fs.fstatSync(b)];
+  return one.dev === other.dev && one.ino === other.ino;
+}
+
+// ---- the system: what the kernel tells of the processes that run, proc(5), and of the container's
+// limits, cgroups(7). Where it tells nothing (Deno without -A, another user's), the answer is undefined.
+
+/** A process that lives. */
+type Process = {
+  pid: number;
+  id: string; // tells it from a later one with the same pid
+  name: string; // comm: the file's name, of 15 bytes at most
+  state: string;
+  parent: number;
+  session: number; // a wrapper may make a group of its own, as timeout(1) does
+  startedAt: number; // milliseconds after the boot
+};
+
+/** Undefined where nothing is told: Deno lets nobody read /proc. */
+function processes(): Process[] | undefined {
+  if (!contents("/proc/self/stat")) return undefined;
+  const all: Process[] = [];
+  for (const entry of fs.readdirSync("/proc")) {
+    const stat = /^\d+$/.test(entry) ? contents(`/proc/${entry}/stat`) : "";
+    const nameEnds = stat.lastIndexOf(")");
+    const fields = stat.slice(nameEnds + 2).split(" ");
+    const state = fields[0] || "Z";
+    if (state === "Z" || state === "X") continue; // PID 1 reaps it late, or never if that is us
+    const name = stat.slice(stat.indexOf("(") + 1, nameEnds);
+    const startedAt = Number(fields[19]) * 10; // the kernel counts in ticks of 10 ms
+    const [pid, parent, session] = [Number(entry), Number(fields[1]), Number(fields[3])];
+    all.push({ pid, id: `${pid} ${startedAt}`, name, state, parent, session, startedAt });
+  }
+  return all;
+}
+
+/** Looks at the processes of each child: its session, who descends from that, who was asked before. */
+function look(): void {
+  const all = processes() ?? children.flatMap(inTheDark);
+  const leaders = new Map(children.filter(({ gone }) => !gone).map((child) => [child.pid, child]));
+  const byPid = new Map(all.map((p) => [p.pid, p]));
+  const before = new Map(children.flatMap((child) => child.tree.map(({ id }) => [id, child])));
+  const owners = new Map<Process, Child | undefined>();
+  const ownerOf = (p: Process): Child | undefined => {
+    if (owners.has(p)) return owners.get(p);
+    const parent = byPid.get(p.parent);
+    const owner = before.get(p.id) ?? leaders.get(p.session) ?? (parent && ownerOf(parent));
+    owners.set(p, owner);
+    return owner;
+  };
+  for (const child of children) child.tree = [];
+  for (const p of all) ownerOf(p)?.tree.push(p);
+}
+
+/** What can be told without /proc: whether the leader lives, or the rest of its group. */
+function inTheDark({ row, pid, end, gone }: Child): Process[] {
+  if (gone || (end && !send(-pid, 0).there)) return [];
+  const name = basename(row.program ?? "");
+  const id = end ? -pid : pid; // kill(2) takes -pid for the group
+  return [{ pid: id, id: `${id}`, name, state: "T", parent: 0, session: pid, startedAt: 0 }];
+}
+
+/** Whether nothing is left of it. Zombies keep a group in being until PID 1 reaps them, or for ever. */
+function isGone(child: Child): boolean {
+  const { pid, end, tree } = child;
+  const isThere = (process: number) => send(process, 0).there;
+  if (pid && !end) return false;
+  child.gone ||= !pid || !tree.length || !(isThere(-pid) || tree.some((p) => isThere(p.pid)));
+  return child.gone;
+}
+
+/** Whether it has daemonized: its group is still there or, as nginx does, it has left that. */
+function livesOn(child: Child): boolean {
+  look();
+  if (!isGone(child)) return true;
+  const name = basename(child.row.program ?? "").slice(0, 15);
+  const ours = children.flatMap(({ tree }) => tree.map(({ pid }) => pid));
+  const bootedAt = performance.now() - Number.parseFloat(contents("/proc/uptime")) * 1000;
+  const since = child.startedAt - bootedAt - 20; // a tick is 10 ms
+  const all = processes();
+  return all
+    ? all.some((p) => p.name === name && p.startedAt >= since && !ours.includes(p.pid))
+    : name === "nginx";
+}
+
+/** Those whose parent is none of them. */
+function rootsOf(tree: Process[]): Process[] {
+  const pids = new Set(tree.map(({ pid }) => pid));
+  return tree.filter(({ parent }) => !pids.has(parent));
+}
+
+/** Of these masks of its status together: bit n - 1 for signal n. gVisor does not tell. */
+function signalMask(pid: number | "self", fields: string[]): bigint | undefined {
+  const lines = contents(`/proc/${pid}/status`).split("\n");
+  const masks = fields.flatMap((field) => lines.filter((line) => line.startsWith(`${field}:`)));
+  if (!masks.length) return undefined;
+  return masks.reduce((all, line) => all | BigInt(`0x${line.split(/\s+/)[1]}`), 0n);
+}
+
+function isIn(mask: bigint, signal: number): boolean {
+  return ((mask >> BigInt(signal - 1)) & 1n) === 1n;
+}
+
+/** What its descriptors are: paths, `socket:[INODE]`, `pipe:[INODE]`. Undefined for another user's. */
+function openFiles({ pid }: Process): string[] | undefined {
+  try {
+    const fds = fs.readdirSync(`/proc/${pid}/fd`);
+    return fds.map((fd) => link(`/proc/${pid}/fd/${fd}`));
+  } catch {
+    return undefined;
+  }
+}
+
+function link(path: string): string {
+  try {
+    return fs.readlinkSync(path);
+  } catch {
+    return "";
+  }
+}
+
+/** The sockets at which something may arrive, by `socket:[INODE]`: tcp(7), udp(7), unix(7). */
+function openSockets(): Map<string, Place> {
+  const sockets = new Map<string, Place>();
+  const rows = (name: string) =>
+    contents(`/proc/net/${name}`)
+      .split("\n")
+      .slice(1)
+      .map((row) => row.trim().split(/\s+/));
+  const portOf = (address = "") => Number.parseInt(address.split(":")[1] ?? "", 16);
+  for (const name of ["tcp", "tcp6", "udp", "udp6"])
+    for (const [, local, , state, , , , , , inode] of rows(name)) {
+      if (name.startsWith("tcp") && state === "0A") sockets.set(`socket:[${inode}]`, portOf(local));
+      if (name.startsWith("udp") && state === "07") sockets.set(`socket:[${inode}]`, "udp");
+    }
+  for (const [, , , flags, , , inode, path = ""] of rows("unix"))
+    if (flags === "00010000") sockets.set(`socket:[${inode}]`, path);
+  return sockets;
+}
+
+type Sockets = ReturnType<typeof openSockets>;
+
+/** Where it listens, ports first, and whether it carries packets or files. Undefined if nobody tells. */
+function seen({ tree }: Child, sockets: () => Sockets) {
+  const files = tree.flatMap((p) => openFiles(p) ?? []);
+  if (!files.length) return undefined;
+  const open = files.flatMap((file) => (isSocket(file) && sockets().get(file)) || []);
+  const carries = [...open, ...files].some((it) => DEVICES.includes(`${it}`));
+  const places = [...new Set(open)].filter((place) => place !== "udp");
+  places.sort((a, b) => Number(typeof a === "string") - Number(typeof b === "string"));
+  return { places, carries };
+}
+
+const DEVICES = ["udp", "/dev/fuse", "/dev/net/tun"];
+
+function isSocket(file: string): boolean {
+  return file.startsWith("socket:");
+}
+
+function once<T>(make: () => T): () => T {
+  let made: T | undefined;
+  return () => {
+    made ??= make();
+    return made;
+  };
+}
+
+function isListening(p: Process, sockets: () => Sockets): boolean {
+  return openFiles(p)?.some((file) => isSocket(file) && sockets().has(file)) ?? false;
+}
+
+/** Whether it only reads what another process of its tree writes, as `tee` does, until that ends. */
+function isFilter(p: Process, tree: Process[]): boolean {
+  const input = link(`/proc/${p.pid}/fd/0`);
+  if (!input.startsWith("pipe:")) return false;
+  if (isListening(p, once(openSockets))) return false;
+  return tree.some((other) => other !== p && openFiles(other)?.includes(input));
+}
+
+/** kill(2), and what it found. */
+function send(pid: number, signal: number): { there: boolean; denied: boolean } {
+  try {
+    process.kill(pid, signal);
+    return { there: true, denied: false };
+  } catch (error) {
+    const denied = codeOf(error) === "EPERM"; // there, but another user's
+    return { there: denied, denied };
+  }
+}
+
+/** The kernel's count of processes that it killed for want of memory. */
+function oomKills(): number {
+  const events = cgroup("memory", "memory.oom_control", "memory.events");
+  return Number(/^oom_kill (\d+)/m.exec(events)?.[1] ?? 0);
+}
+
+/** The first of these files that this container's cgroup has: v1 or v2, own mount or the host's. */
+function cgroup(controller: string, ...names: string[]): string {
+  const own = contents("/proc/self/cgroup");
+  const v1 = new RegExp(`:(?:.*,)?${controller}(?:,.*)?:(.*)`).exec(own)?.[1] ?? "";
+  const v2 = /^0::(.*)/m.exec(own)?.[1] ?? "";
+  for (const place of [`/${controller}${v1}`, `/${controller}`, v2, ""])
+    for (const name of names) {
+      const text = contents(`/sys/fs/cgroup${place}/${name}`);
+      if (text) return text;
+    }
+  return "";
+}
+
+function contents(path: string): string {
+  try {
+    return fs.existsSync(path) ? fs.readFileSync(path, "utf8") : ""; // an exception is dear
+  } catch {
+    return "";
+  }
+}
+
+/** The CPUs that the container may use: those of its set, and no more than its quota pays for. */
+function cpus(): number {
+  const max = cgroup("cpu", "cpu.max", "cpu.cfs_quota_us"); // "50000 100000", "max 100000"; "-1"
+  const [quota = 0, period = 0] = `${max} ${cgroup("cpu", "cpu.cfs_period_us")}`
+    .split(/\s+/)
+    .map(Number);
+  const paid = quota > 0 ? Math.ceil(quota / period) : Number.POSITIVE_INFINITY;
+  return Math.min(availableParallelism(), paid);
+}
+
+// ---- nginx: the configuration that $NGINX_CONF names, and the files that it includes. The template is
+// in the notation that users write in ENTRYPOINT_NGINX; what depends on the machine are a few values.
 
 /** `app` is where the app answers: an address of this host, or its UNIX socket. */
 function nginxConf(app: string): string {
@@ -1798,6 +1994,36 @@ function nginxConf(app: string): string {
   if (has("/static/?") || (has("/") && !isDirectory(settings.static)))
     conf = conf.replace(/ {4}location \/static\/ \{.*^ {4}\}\n/ms, "");
   return filled(conf, nginxValues(app));
+}
+
+/** What the built-in template takes from this machine. */
+function nginxValues(app: string): NodeJS.ProcessEnv {
+  const { port, appPort, grace } = settings;
+  const host = app.includes(":") ? `[${app}]` : app;
+  const addresses = Object.values(networkInterfaces()).flat();
+  const ipv6 = addresses.some((address) => address?.family === "IPv6");
+  return {
+    NGINX_USER: process.getuid?.() === 0 ? "user root; # what the app can read, nginx can" : "",
+    NGINX_DIRECTORY: directory,
+    NGINX_FILES: nginxFiles(),
+    NGINX_WORKERS: `${cpus()}`,
+    NGINX_GRACE: `${Math.max(100, Math.round((grace - 1.5) * 1000))}ms`,
+    NGINX_LISTEN_IPV6: ipv6 ? `listen [::]:${port};` : "",
+    NGINX_APP: typeof appPort === "string" ? `"unix:${appPort}"` : `${host}:${appPort}`,
+    NGINX_TRACE: settings.log === "json" && env.GOOGLE_CLOUD_PROJECT ? TRACE_HEADERS : "",
+    NGINX_STATIC: settings.static.replace(/["\\]/g, "\\$&").replaceAll("$", () => `\${dollar}`),
+    NGINX_STATIC_DATES: hasDates(settings.static) ? "" : WITHOUT_DATES,
+  };
+}
+
+/** Reproducible builds date all files alike, long ago: a changed one would look unchanged. */
+function hasDates(directory: string): boolean {
+  if (!isDirectory(directory)) return true;
+  const some = fs.readdirSync(directory).slice(0, 100);
+  const dates = ["", ...some].map(
+    (name) => fs.statSync(join(directory, name), { throwIfNoEntry: false })?.mtime,
+  );
+  return !dates.some((date) => date && date.getFullYear() < 1990);
 }
 
 /** What a part of the user's own may include: copies, as Deno may make links only with -A. */
@@ -1848,46 +2074,6 @@ function outermost(conf: string): Set<string> {
     depth += Number(token === "{") - Number(token === "}");
   }
   return names;
-}
-
-/** Reproducible builds date all files alike, long ago: a changed one would look unchanged. */
-function hasDates(directory: string): boolean {
-  if (!isDirectory(directory)) return true;
-  const some = fs.readdirSync(directory).slice(0, 100);
-  const dates = ["", ...some].map(
-    (name) => fs.statSync(join(directory, name), { throwIfNoEntry: false })?.mtime,
-  );
-  return !dates.some((date) => date && date.getFullYear() < 1990);
-}
-
-/** What the built-in template takes from this machine. */
-function nginxValues(app: string): NodeJS.ProcessEnv {
-  const { port, appPort, grace } = settings;
-  const host = app.includes(":") ? `[${app}]` : app;
-  const addresses = Object.values(networkInterfaces()).flat();
-  const ipv6 = addresses.some((address) => address?.family === "IPv6");
-  return {
-    NGINX_USER: process.getuid?.() === 0 ? "user root; # what the app can read, nginx can" : "",
-    NGINX_DIRECTORY: directory,
-    NGINX_FILES: nginxFiles(),
-    NGINX_WORKERS: `${cpus()}`,
-    NGINX_GRACE: `${Math.max(100, Math.round((grace - 1.5) * 1000))}ms`,
-    NGINX_LISTEN_IPV6: ipv6 ? `listen [::]:${port};` : "",
-    NGINX_APP: typeof appPort === "string" ? `"unix:${appPort}"` : `${host}:${appPort}`,
-    NGINX_TRACE: json && env.GOOGLE_CLOUD_PROJECT ? TRACE_HEADERS : "",
-    NGINX_STATIC: settings.static.replace(/["\\]/g, "\\$&").replaceAll("$", () => `\${dollar}`),
-    NGINX_STATIC_DATES: hasDates(settings.static) ? "" : WITHOUT_DATES,
-  };
-}
-
-/** The CPUs that the container may use: those of its set, and no more than its quota pays for. */
-function cpus(): number {
-  const max = cgroup("cpu", "cpu.max", "cpu.cfs_quota_us"); // "50000 100000", "max 100000"; "-1"
-  const [quota = 0, period = 0] = `${max} ${cgroup("cpu", "cpu.cfs_period_us")}`
-    .split(/\s+/)
-    .map(Number);
-  const paid = quota > 0 ? Math.ceil(quota / period) : Number.POSITIVE_INFINITY;
-  return Math.min(availableParallelism(), paid);
 }
 
 /** Transparent: what works without nginx in front works with it, from nginx 1.22 on. */
