@@ -85,7 +85,7 @@ let oomKillsBefore: number | undefined;
 let placesToldOf = false; // of those who listen without a word of it in their line
 const asked = new Map<string, { alone: boolean }>(); // by id of a process: whether nobody below it
 const spared = new Map<string, number>(); // by id: when it was seen to wait for another to end
-const passed = new Map<string, { handled: boolean; listened: boolean }>(); // by id: below one asked
+const passed = new Map<string, Process & { handled: boolean; listened: boolean }>(); // below one asked
 let bytesMoved = 0; // read and written: it stands still when a reader stalls
 let descriptorFlags: number[] = []; // of stdout and stderr, as they were
 let libc: Awaited<ReturnType<typeof openLibc>>; // on Bun
@@ -892,7 +892,11 @@ function visitPlain(p: Process, call: Call, front?: Process): void {
   // Every shell catches SIGINT while it waits, trap or not.
   const alone = handler && !(stopSignal === SIGINT && isShell(p) && !handles(p, SIGTERM));
   for (const q of alone ? allBelow(p, child.tree) : [])
-    passed.set(q.id, { handled: handles(q, stopSignal), listened: isListening(q, sockets) });
+    passed.set(q.id, {
+      ...q,
+      handled: handles(q, stopSignal),
+      listened: isListening(q, sockets),
+    });
   // dumb-init sends SIGTERM to all as soon as its child has ended.
   if (everyone || handler || front?.name !== "dumb-init" || !below(p, child.tree).length)
     signalTo(p, handler ? stopSignal : SIGTERM, alone, call);
@@ -915,8 +919,8 @@ function another({ name, pid }: Process): string {
 /** It has had its signal from who was asked: it handles it no longer, or has closed where it listened. */
 function isTold(p: Process, { stopSignal, sockets }: Call): boolean {
   const was = passed.get(p.id);
-  if (was?.handled && !handles(p, stopSignal)) return true;
-  return Boolean(was?.listened && !isListening(p, sockets));
+  if (!was || was.name !== p.name) return false; // it runs another program by now
+  return (was.handled && !handles(p, stopSignal)) || (was.listened && !isListening(p, sockets));
 }
 
 /** These are left alone for now, since another has to end first. */
@@ -1166,7 +1170,7 @@ async function copy(source: AsyncIterable<Uint8Array>, to: Output, row: Row): Pr
     rest = text.slice(end);
     if (end) await write(to, bytesOf(prefixed(text.slice(0, end), prefix)));
   }
-  if (rest) write(to, bytesOf(prefix + rest));
+  if (rest) write(to, bytesOf(prefixed(`${rest}\n`, prefix).slice(0, -1)));
   await to.written;
 }
 

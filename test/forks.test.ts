@@ -1,4 +1,4 @@
-// The forks of the README: each patch is applied to entrypoint.ts, and the result does what it says.
+// Forks: each patch of test/forks is applied to entrypoint.ts, and the result does what it says.
 import { afterAll, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
@@ -16,27 +16,27 @@ import {
   section,
 } from "./harness.ts";
 
-const readme = fs.readFileSync(path.join(root, "README.md"), "utf8");
-const text = readme.split("## Fork it")[1]?.split("\n## ")[0] ?? "";
-const diffs = [...text.matchAll(/```diff\n(.*?)```/gs)].map(([, diff = ""]) => diff);
+const patches = path.join(root, "test/forks");
 // Beside node_modules, which a fork needs as well.
 const directory = path.join(root, "dist/forks");
 fs.mkdirSync(directory, { recursive: true });
 afterAll(() => fs.rmSync(directory, { recursive: true }));
 
 /** A patched copy of the program. */
-function fork(mark: string): Runtime {
-  const file = path.join(directory, `${mark}.ts`);
+function fork(name: string): Runtime {
+  const file = path.join(directory, `${name}.ts`);
   fs.copyFileSync(path.join(root, "entrypoint.ts"), file);
-  const input = diffs.find((diff) => diff.includes(`"${mark}"`)) ?? "";
+  const input = fs.readFileSync(path.join(patches, `${name}.diff`));
   const { status, stdout } = spawnSync("patch", ["--fuzz=0", file], { input, encoding: "utf8" });
-  if (status !== 0) throw new Error(`the patch of ${mark} does not apply: ${stdout}`);
-  return { name: mark, command: [bun, file] };
+  if (status !== 0) throw new Error(`${name}.diff does not apply: ${stdout}`);
+  return { name, command: [bun, file] };
 }
 
 test("a fork is a few lines", () => {
-  expect(diffs).toHaveLength(3);
-  for (const diff of diffs) {
+  const names = fs.readdirSync(patches);
+  expect(names).toHaveLength(4);
+  for (const name of names) {
+    const diff = fs.readFileSync(path.join(patches, name), "utf8");
     expect(diff.match(/^[-+](?![-+])/gm)?.length ?? 99).toBeLessThanOrEqual(8);
   }
 });
@@ -95,4 +95,19 @@ section(
     });
   },
   [fork("helper")],
+);
+
+section(
+  "a fork",
+  (it) => {
+    it("has the time in front of each line", async (box) => {
+      const run = box.procfile(["a: echo one; echo two; sleep 0.1; printf three; exit 3"]);
+      expect((await run.exit()).code).toBe(3);
+      const lines = run.stdout.text.split("\n");
+      for (const [i, word] of ["one", "two", "three"].entries())
+        expect(lines[i]).toMatch(new RegExp(`^[\\d-]{10}T[\\d:.]{12}Z a \\| ${word}$`));
+      expect(lines).toHaveLength(3);
+    });
+  },
+  [fork("time")],
 );
