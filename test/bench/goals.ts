@@ -97,7 +97,7 @@ const goals: Goal[] = [
     what: "logs: at most 1.5 × bash",
     outcome: (figure) => {
       const toBash = (name: string) => times(ratio(figure, name));
-      const floors = beside(toBash, "loop", "loop, names");
+      const floors = beside(toBash, "loop", "loop with names");
       return [`${toBash(own)} (${floors})`, ratio(figure, own) <= 1.5];
     },
   },
@@ -124,7 +124,7 @@ const goals: Goal[] = [
     outcome: (figure) => {
       const share = (name: string) => value(figure, name, 2);
       const shown = (name: string) => `${short(share(name))} %`;
-      const floors = beside(shown, "loop", "loop, names");
+      const floors = beside(shown, "loop", "loop with names");
       return [`${shown(own)} (${floors})`, share(own) <= Math.max(1.2, share(floorName("loop")))];
     },
   },

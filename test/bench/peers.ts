@@ -93,7 +93,7 @@ for await (const chunk of chunks) {
   await writer.flush();
 }
 `,
-  "loop, names": String.raw`${PIPE}
+  "loop with names": String.raw`${PIPE}
 const name = "a | ";
 let rest = "";
 for await (const chunk of chunks) {
