@@ -89,12 +89,13 @@ export async function executable(
   source: string,
   outfile: string,
   target?: Bun.Build.CompileTarget,
+  light = true, // false: with zx as it is, or without zx
 ): Promise<void> {
   await Bun.build({
     entrypoints: [source],
     minify: true,
     bytecode: true,
-    plugins: [zx(true)],
+    plugins: light ? [zx(true)] : [],
     format: "esm", // with bytecode it is CommonJS otherwise, which has no top-level await
     compile: {
       outfile,
@@ -107,7 +108,7 @@ export async function executable(
       autoloadTsconfig: false,
     },
   });
-  for (const module of Object.keys(standIns))
+  for (const module of light ? Object.keys(standIns) : [])
     if (!replaced.has(module))
       throw new Error(`zx does not use ${module} any more: build.ts need not`);
   leaveToOthers(outfile);

@@ -1,27 +1,15 @@
 // Measures `entrypoint` beside what people would use instead:
 // bun test/bench.ts [SECTION…] [--runs N] [--markdown]
 // All that is compared runs in turn (A B C A B C…). A figure is the median with its spread, and
-// its ratio to bash in the same round. --markdown writes the tables of the README.
+// its ratio to bash in the same round. --markdown writes the tables of test/bench/README.md.
 
 import fs from "node:fs";
 import os from "node:os";
+import { goalRows } from "./bench/goals.ts";
 import * as measure from "./bench/measure.ts";
-import { bash, entrypoint, floors } from "./bench/peers.ts";
-import {
-  column,
-  type Figure,
-  markdown,
-  ratio,
-  results,
-  rowsOf,
-  run,
-  SUMMARIES,
-  short,
-  summary,
-  text,
-  value,
-} from "./bench/report.ts";
-import { everyone, found, missing, start } from "./bench/run.ts";
+import { bash, entrypoint } from "./bench/peers.ts";
+import { type Figure, markdown, rowsOf, run, SUMMARIES, summary, text } from "./bench/report.ts";
+import { missing, start } from "./bench/run.ts";
 
 const figures: Figure[] = [
   {
@@ -29,7 +17,7 @@ const figures: Figure[] = [
     title: "from exec to both children running",
     columns: ["ms"],
     rounds: 11,
-    contestants: () => [...everyone(), ...floor],
+    floors: ["Bun.spawn", "spawn", "zx"],
     measure: async (place) => [(await start(place)).milliseconds],
   },
   {
@@ -57,9 +45,10 @@ const figures: Figure[] = [
     section: "logs",
     title: "5 million lines of 100 bytes from one process",
     columns: ["s per GB"],
-    rounds: 2,
+    rounds: 3,
     limit: 60_000,
     contestants: measure.copiers,
+    floors: ["loop", "loop with names"],
     measure: measure.secondsPerGB,
   },
   {
@@ -69,6 +58,7 @@ const figures: Figure[] = [
     rounds: 1,
     limit: 60_000,
     contestants: measure.copiers,
+    floors: ["loop", "loop with names"],
     measure: measure.percentThatCame,
   },
   {
@@ -90,6 +80,7 @@ const figures: Figure[] = [
     rounds: 1,
     limit: 60_000,
     contestants: () => [{ name: bash.name, peer: bash }, ...measure.entrypoints()],
+    floors: ["loop", "loop with names"],
     measure: measure.latency,
   },
   {
@@ -105,97 +96,26 @@ const figures: Figure[] = [
     title: "from exec to both children running, with a cold page cache",
     columns: ["ms", "MB read"],
     rounds: 4,
+    floors: ["Bun.spawn"],
     measure: measure.coldCache,
   },
   {
     // After "cache": what is resident of a file is less when it was read than when it was just written.
     section: "idle",
     title: "all but the children at rest, 8 s after the start",
-    columns: ["anonymous, MiB", "resident, MiB", "wake-ups a second", "after 37 s"],
+    columns: [
+      "anonymous after 1 s, MB",
+      "at rest, MB",
+      "resident, MB",
+      "wake-ups a second",
+      "after 37 s",
+    ],
     rounds: 2,
     limit: 90_000,
     together: true,
     measure: measure.atRest,
   },
 ];
-
-// ---- The goals
-
-/** Goal, what was measured, and whether it was reached. */
-function goals(): string[][] {
-  const rows: string[][] = [];
-  const goal = (what: string, measured: string, reached: boolean) =>
-    rows.push([what, measured, reached ? "reached" : "not reached"]);
-  const figure = (section: string) =>
-    figures.find((one) => one.section === section && results.has(one));
-  const name = entrypoint.name;
-  const heavy = [...found.keys()].filter(({ runtime }) => runtime);
-
-  const started = figure("start");
-  if (started) {
-    const times = ratio(started, name);
-    const beside = floor
-      .map((one) => `${one.name} ${short(ratio(started, one.name))} ×`)
-      .join(", ");
-    goal("exec to both running: at most 4 × bash", `${short(times)} × (${beside})`, times <= 4);
-    const prefixing = [...found.keys()].filter((peer) => peer.prefixes && peer !== entrypoint);
-    const next = prefixing
-      .map((peer) => ({ peer, times: value(started, peer.name) / value(started, name) }))
-      .sort((a, b) => a.times - b.times);
-    const shown = next.map(({ peer, times }) => `${peer.name} ${short(times)} ×`).join(", ");
-    const all = next.every(({ times }) => times >= 10);
-    goal("10 times faster than any peer with prefixes", shown, all);
-  }
-  for (const section of ["death", "stop"]) {
-    const shown = figure(section);
-    if (!shown) continue;
-    const own = value(shown, name);
-    goal(`${section} to exit: at most 10 ms`, `${short(own)} ms`, own <= 10);
-    // One that leaves its children behind has not stopped them.
-    const ended = heavy.filter((peer) => value(shown, peer.name, 2) === 0);
-    const times = ended.map((peer) => value(shown, peer.name) / own);
-    const least = Math.min(...times);
-    const what = "4 times ahead of JavaScript, Python and Ruby";
-    goal(`${section}: ${what}`, `${short(least)} × or more`, least >= 4);
-  }
-  const cold = figure("cold");
-  if (cold) {
-    const later = value(cold, name) - value(cold, bash.name);
-    const errors = Math.max(...column(cold, name, 1));
-    const measured = `${later.toFixed(0)} ms, ${errors} 5xx`;
-    goal("first 200: at most bash + 30 ms, no 5xx", measured, later <= 30 && errors === 0);
-  }
-  const logs = figure("logs");
-  if (logs) {
-    const times = ratio(logs, name);
-    goal("logs: at most 1.6 × bash", `${short(times)} ×`, times <= 1.6);
-  }
-  const idle = figure("idle");
-  if (idle) {
-    const anonymous = value(idle, name, 0);
-    goal("idle: at most 6 MB anonymous", `${short(anonymous)} MiB`, anonymous <= 6);
-    const resident = value(idle, name, 1);
-    goal("idle: at most 42 MB resident", `${short(resident)} MiB`, resident <= 42);
-    const wakes = [2, 3].map((at) => value(idle, name, at));
-    const shown = wakes.map(short).join(", after half a minute ");
-    goal(
-      "idle: 0 wake-ups a second",
-      shown,
-      wakes.every((number) => number === 0),
-    );
-  }
-  const many = figure("hundred");
-  if (many) {
-    const [of100, of2] = [value(many, name, 0), value(many, name, 1)];
-    const measured = `${short(of100)} ms each, of 2 ${short(of2)}`;
-    goal("100 processes: each no slower to start than of 2", measured, of100 <= of2);
-  }
-  if (measure.sizes) {
-    const more = (measure.sizes.own - measure.sizes.empty) / 1e6;
-    goal("executable: Bun's own size + 2 MB", `+ ${short(more)} MB`, more <= 2);
-  }
-  return rows;
-}
 
 // ---- The command line
 
@@ -208,8 +128,6 @@ const unknown = wanted.filter((name) => !sections.includes(name));
 if (unknown.length) throw new Error(`no section ${unknown}; there are ${sections}`);
 if (!fs.existsSync(entrypoint.program))
   throw new Error(`${entrypoint.program} is missing: run npm run build`);
-const starts = !wanted.length || wanted.includes("start");
-const floor = (starts ? await floors() : []).map((peer) => ({ name: peer.name, peer }));
 
 const asMarkdown = words.includes("--markdown");
 const show = (table: string) => (asMarkdown ? console.error(table) : console.log(table));
@@ -227,7 +145,7 @@ for (const figure of figures) {
 if (!wanted.length || wanted.includes("size")) {
   show(`size\n${text(await measure.measureSize())}`);
 }
-const reached = [["goal", "measured", ""], ...goals()];
+const reached = goalRows(figures);
 if (asMarkdown)
   for (const columns of SUMMARIES) {
     const rows = summary(figures, columns);

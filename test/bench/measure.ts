@@ -128,11 +128,12 @@ function lines(megabytes: number): string {
 }
 
 export function entrypoints(): Contestant[] {
-  const json = { ENTRYPOINT_LOG: "json" };
-  return [
-    { name: entrypoint.name, peer: entrypoint },
-    { name: `${entrypoint.name}, json`, peer: entrypoint, env: json },
-  ];
+  const by = (log: string): Contestant => ({
+    name: `${entrypoint.name}, ${log}`,
+    peer: entrypoint,
+    env: { ENTRYPOINT_LOG: log },
+  });
+  return [{ name: entrypoint.name, peer: entrypoint }, by("json"), by("raw")];
 }
 
 /** Of those that would take minutes a part is measured, and scaled up. */
@@ -260,13 +261,17 @@ async function wakeUps(seconds: number, own: number[]): Promise<number> {
 export async function atRest(place: Place): Promise<number[]> {
   place.contestant.env = { ENTRYPOINT_READY: "0" }; // nothing listens: it would ask for 10 s
   const { children } = await start(place);
-  await Bun.sleep(2000);
-  const own = processes(place).filter((pid) => !children.includes(pid));
+  const others = () => processes(place).filter((pid) => !children.includes(pid));
+  const megabytes = (field: string, of: number[]) =>
+    (sum(of.map((pid) => kilobytes(pid, field))) * 1024) / 1e6;
+  await Bun.sleep(1000);
+  const atFirst = megabytes("Anonymous", others());
+  await Bun.sleep(1000);
+  const own = others();
   const wakesAtFirst = await wakeUps(6, own);
-  const memory = (field: string) => sum(own.map((pid) => kilobytes(pid, field))) / 1024;
-  const [anonymous, resident] = [memory("Anonymous"), memory("Rss")];
+  const [anonymous, resident] = [megabytes("Anonymous", own), megabytes("Rss", own)];
   await Bun.sleep(29_000); // Bun looks once a second whether to collect garbage, for half a minute
-  return [anonymous, resident, wakesAtFirst, await wakeUps(8, own)];
+  return [atFirst, anonymous, resident, wakesAtFirst, await wakeUps(8, own)];
 }
 
 // ---- cache

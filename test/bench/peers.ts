@@ -63,26 +63,69 @@ export const bash: Peer = {
   }),
 };
 
-/** What a program compiled by Bun takes that only starts its jobs and waits, without zx and with. */
-export async function floors(): Promise<Peer[]> {
-  const spawn = `import { spawn } from "node:child_process";
-for (const line of process.argv.slice(2)) spawn("sh", ["-c", line], { stdio: "inherit" });
+/** Starts its job with a pipe as stdout; `chunks` are what comes out of it. */
+const PIPE = `import { dlopen } from "bun:ffi";
+import { closeSync } from "node:fs";
+const { pipe2 } = dlopen("libc.so.6", { pipe2: { args: ["ptr", "i32"], returns: "i32" } }).symbols;
+const fds = new Int32Array(2);
+pipe2(fds, 0o2000000); // O_CLOEXEC
+Bun.spawn(["sh", "-c", process.argv[2]], { stdio: ["ignore", fds[1], "inherit"] });
+closeSync(fds[1]);
+const chunks = Bun.file(fds[0]).stream();
+const writer = Bun.file(1).writer();
 `;
-  const zx = `import { $ } from "zx/core";
+
+/** The least that a program of Bun's takes: to start its jobs and wait, or to copy what one of them writes. */
+const FLOORS = {
+  "Bun.spawn": `const stdio = ["inherit", "inherit", "inherit"];
+for (const line of process.argv.slice(2)) Bun.spawn(["sh", "-c", line], { stdio });
+`,
+  spawn: `import { spawn } from "node:child_process";
+for (const line of process.argv.slice(2)) spawn("sh", ["-c", line], { stdio: "inherit" });
+`,
+  zx: `import { $ } from "zx/core";
 const options = { shell: "sh", prefix: "", quote: (line) => line, stdio: "inherit" };
 await Promise.all(process.argv.slice(2).map((line) => $(options)\`\${line}\`));
-`;
-  const floor = async (name: string, source: string): Promise<Peer> => {
-    const program = path.join(cache, name);
-    fs.mkdirSync(cache, { recursive: true });
-    fs.writeFileSync(`${program}.ts`, source);
-    await executable(`${program}.ts`, program);
-    const call: Peer["call"] = (jobs) => ({
-      command: [program, ...jobs.map(({ command }) => `exec ${command}`)],
-    });
-    return { name: `floor: ${name}`, prefixes: false, program, call };
-  };
-  return [await floor("spawn", spawn), await floor("zx", zx)];
+`,
+  loop: `${PIPE}
+for await (const chunk of chunks) {
+  writer.write(chunk);
+  await writer.flush();
+}
+`,
+  "loop with names": String.raw`${PIPE}
+const name = "a | ";
+let rest = "";
+for await (const chunk of chunks) {
+  const text = rest + Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length).toString("latin1");
+  const end = text.lastIndexOf("\n");
+  rest = text.slice(end + 1);
+  if (end < 0) continue;
+  const named = name + text.slice(0, end).replaceAll("\n", "\n" + name) + "\n";
+  writer.write(Buffer.from(named, "latin1"));
+  await writer.flush();
+}
+`,
+};
+export type Floor = keyof typeof FLOORS;
+export const floorName = (floor: Floor) => `floor: ${floor}`;
+
+const compiled = new Map<Floor, Peer>();
+
+/** Compiled as entrypoint is, once a run. */
+export async function compile(floor: Floor): Promise<Peer> {
+  const made = compiled.get(floor);
+  if (made) return made;
+  const program = path.join(cache, `floor-${floor.replace(/\W+/g, "-")}`);
+  fs.mkdirSync(cache, { recursive: true });
+  fs.writeFileSync(`${program}.ts`, FLOORS[floor]);
+  await executable(`${program}.ts`, program, undefined, false);
+  const call: Peer["call"] = (jobs) => ({
+    command: [program, ...jobs.map(({ command }) => `exec ${command}`)],
+  });
+  const peer = { name: floorName(floor), prefixes: false, program, call };
+  compiled.set(floor, peer);
+  return peer;
 }
 
 export const all: Peer[] = [
@@ -110,6 +153,18 @@ export const all: Peer[] = [
       files: { script: background(jobs) },
       command: [program, "--", "bash", "script"],
     }),
+  },
+  {
+    name: "tini, sh", // tini starts one, and knows of that one alone: here sh, which becomes the last
+    prefixes: false,
+    debian: "tini",
+    program: "tini",
+    call: (jobs, _, program) => {
+      const all = jobs.map(({ command }, i) =>
+        i < jobs.length - 1 ? `${command} &` : `exec ${command}`,
+      );
+      return { command: [program, "--", "sh", "-c", all.join(" ")] };
+    },
   },
   entrypoint,
   {
@@ -198,7 +253,7 @@ export const all: Peer[] = [
     }),
   },
   {
-    name: "multirun",
+    name: "multirun", // Debian has none: where it is on PATH
     prefixes: false,
     program: "multirun",
     call: (jobs, _, program) => ({ command: [program, ...jobs.map(({ command }) => command)] }),

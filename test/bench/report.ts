@@ -1,5 +1,6 @@
 // Runs what is to be compared in turn, and makes tables of the numbers.
 
+import { compile, type Floor } from "./peers.ts";
 import { type Contestant, everyone, median, type Place, progress, within } from "./run.ts";
 
 /** A row of the benchmark: a table on the terminal. */
@@ -14,6 +15,8 @@ export interface Figure {
   /** All at the same time, because it only waits. */
   together?: true;
   contestants?: () => Contestant[];
+  /** Those that are measured beside them. */
+  floors?: Floor[];
   measure: (place: Place) => Promise<number[]>;
 }
 
@@ -25,6 +28,10 @@ export const results = new Map<Figure, Results>();
 /** Runs it all, interleaved. One that hangs is not tried again. */
 export async function run(figure: Figure, rounds: number): Promise<void> {
   const contestants = figure.contestants?.() ?? everyone();
+  for (const floor of figure.floors ?? []) {
+    const peer = await compile(floor);
+    contestants.push({ name: peer.name, peer });
+  }
   const all: Results = new Map(contestants.map(({ name }) => [name, []]));
   results.set(figure, all);
   const one = async (contestant: Contestant) => {
@@ -53,11 +60,11 @@ export function column(figure: Figure, name: string, at = 0): number[] {
 
 export const value = (figure: Figure, name: string, at = 0) => median(column(figure, name, at));
 
-/** To bash in the same round: what slows one down slows down the other. */
-export function ratio(figure: Figure, name: string, at = 0): number {
+/** To another, or to bash, in the same round: what slows one down slows down the other. */
+export function ratio(figure: Figure, name: string, to?: string): number {
   const first = results.get(figure)?.keys().next().value ?? "";
-  const base = column(figure, first, at);
-  return median(column(figure, name, at).map((one, round) => one / (base[round] ?? NaN)));
+  const base = column(figure, to ?? first);
+  return median(column(figure, name).map((one, round) => one / (base[round] ?? NaN)));
 }
 
 export function short(number: number): string {
@@ -108,11 +115,12 @@ export function markdown([head = [], ...body]: string[][]): string {
   return rows.map((row) => `| ${head.map((_, i) => row[i] ?? "").join(" | ")} |\n`).join("");
 }
 
-/** The README's tables: a row for each contestant, a column for each of these. */
+/** The tables of test/bench/README.md: a row for each contestant, a column for each of these. */
 export const SUMMARIES: [string, number, string][][] = [
   [
     ["start", 0, "exec to both running, ms"],
     ["cache", 0, "the same, cold page cache, ms"],
+    ["cache", 1, "MB read"],
     ["cold", 0, "first 200 through nginx, ms"],
     ["cold", 1, "5xx before it"],
   ],
@@ -124,10 +132,11 @@ export const SUMMARIES: [string, number, string][][] = [
   ],
   [
     ["logs", 0, "logs, s per GB"],
-    ["idle", 0, "idle: anonymous, MiB"],
-    ["idle", 1, "resident, MiB"],
-    ["idle", 2, "wake-ups a second"],
-    ["idle", 3, "after 37 s"],
+    ["idle", 0, "anonymous 1 s after the start, MB"],
+    ["idle", 1, "at rest, MB"],
+    ["idle", 2, "resident, MB"],
+    ["idle", 3, "wake-ups a second"],
+    ["idle", 4, "after 37 s"],
   ],
 ];
 
@@ -136,11 +145,14 @@ export function summary(figures: Figure[], columns: [string, number, string][]):
     const figure = figures.find((one) => one.section === section);
     return figure && results.has(figure) ? [{ figure, at, head }] : [];
   });
-  const rows = everyone().map((contestant) => [
-    contestant.name,
+  const namesOf = (figure: Figure) => [...(results.get(figure)?.keys() ?? [])];
+  const withoutShare = (name: string) => name.replace(/ \(.*/, "");
+  const all = new Set(shown.flatMap(({ figure }) => namesOf(figure).map(withoutShare)));
+  const rows = [...all].map((row) => [
+    row,
     ...shown.map(({ figure, at }) => {
-      const names = [...(results.get(figure)?.keys() ?? [])];
-      const name = names.find((key) => key.replace(/ \(.*/, "") === contestant.name) ?? "";
+      const name = namesOf(figure).find((key) => withoutShare(key) === row);
+      if (!name) return "";
       const values = column(figure, name, at);
       const hung = hangs(values);
       if (hung === "hangs") return at ? "" : "never";

@@ -1,0 +1,193 @@
+// The goals, and whether what was measured reaches them.
+
+import { sizes } from "./measure.ts";
+import { entrypoint, type Floor, floorName } from "./peers.ts";
+import { column, type Figure, ratio, results, short, value } from "./report.ts";
+import { found } from "./run.ts";
+
+const own = entrypoint.name;
+const peers = [...found.keys()];
+
+/** What was measured of a figure, and whether that is enough. */
+type Outcome = [measured: string, reached: boolean];
+
+interface Goal {
+  section: string;
+  /** How the title of the figure begins, where it is not the first of its section. */
+  title?: string;
+  what: string;
+  outcome: (figure: Figure) => Outcome;
+}
+
+const times = (number: number) => `${short(number)} ×`;
+
+/** The floors, shown behind ours. */
+function beside(show: (name: string) => string, ...floors: Floor[]): string {
+  return floors.map((floor) => `${floorName(floor)} ${show(floorName(floor))}`).join(", ");
+}
+
+function withPrefixes(figure: Figure): Outcome {
+  const others = peers
+    .filter((peer) => peer.prefixes && peer !== entrypoint)
+    .map(({ name }) => ({ name, ahead: value(figure, name) / value(figure, own) }))
+    .sort((a, b) => a.ahead - b.ahead);
+  const shown = others.map(({ name, ahead }) => `${name} ${times(ahead)}`).join(", ");
+  return [shown, others.every(({ ahead }) => ahead >= 10)];
+}
+
+/** From those that stop their children: one that leaves them behind has not stopped them. */
+function aheadOfRuntimes(figure: Figure): Outcome {
+  const ended = peers.filter(({ name, runtime }) => runtime && value(figure, name, 2) === 0);
+  const least = Math.min(...ended.map(({ name }) => value(figure, name) / value(figure, own)));
+  return [`${times(least)} or more`, least >= 4];
+}
+
+function besideS6(figure: Figure): Outcome {
+  const milliseconds = value(figure, own);
+  const s6 = value(figure, "s6-svscan");
+  return [`${short(milliseconds)} ms (s6-svscan ${short(s6)} ms)`, milliseconds <= 5];
+}
+
+const goals: Goal[] = [
+  {
+    section: "start",
+    what: "exec to both running: at most 2 × the floor Bun.spawn",
+    outcome: (figure) => {
+      const toFloor = ratio(figure, own, floorName("Bun.spawn"));
+      return [times(toFloor), toFloor <= 2];
+    },
+  },
+  {
+    section: "start",
+    what: "exec to both running: at most 5 × bash",
+    outcome: (figure) => {
+      const toBash = (name: string) => times(ratio(figure, name));
+      const floors = beside(toBash, "Bun.spawn", "spawn", "zx");
+      return [`${toBash(own)} (${floors})`, ratio(figure, own) <= 5];
+    },
+  },
+  {
+    section: "start",
+    what: "10 times faster than any peer with prefixes",
+    outcome: withPrefixes,
+  },
+  { section: "death", what: "death to exit: at most 5 ms", outcome: besideS6 },
+  {
+    section: "death",
+    what: "death: 4 times ahead of JavaScript, Python and Ruby",
+    outcome: aheadOfRuntimes,
+  },
+  { section: "stop", what: "SIGTERM to exit: at most 5 ms", outcome: besideS6 },
+  {
+    section: "stop",
+    what: "stop: 4 times ahead of JavaScript, Python and Ruby",
+    outcome: aheadOfRuntimes,
+  },
+  {
+    section: "cold",
+    what: "first 200: at most bash + 30 ms, no 5xx",
+    outcome: (figure) => {
+      const later = value(figure, own) - value(figure, "bash");
+      const errors = Math.max(...column(figure, own, 1));
+      return [`${later.toFixed(0)} ms, ${errors} 5xx`, later <= 30 && errors === 0];
+    },
+  },
+  {
+    section: "logs",
+    what: "logs: at most 1.5 × bash",
+    outcome: (figure) => {
+      const toBash = (name: string) => times(ratio(figure, name));
+      const floors = beside(toBash, "loop", "loop with names");
+      return [`${toBash(own)} (${floors})`, ratio(figure, own) <= 1.5];
+    },
+  },
+  {
+    section: "logs",
+    what: "logs as JSON: at most 2.5 × text",
+    outcome: (figure) => {
+      const toText = ratio(figure, `${own}, json`, own);
+      return [times(toText), toText <= 2.5];
+    },
+  },
+  {
+    section: "logs",
+    what: "logs, raw: the time of bash (1.1 ×, for the start is in it)",
+    outcome: (figure) => {
+      const toBash = ratio(figure, `${own}, raw`);
+      return [times(toBash), toBash <= 1.1];
+    },
+  },
+  {
+    section: "logs",
+    title: "a line every 10 ms",
+    what: "a line every 10 ms: at most 1.2 % of a CPU, or the floor",
+    outcome: (figure) => {
+      const share = (name: string) => value(figure, name, 2);
+      const shown = (name: string) => `${short(share(name))} %`;
+      const floors = beside(shown, "loop", "loop with names");
+      return [`${shown(own)} (${floors})`, share(own) <= Math.max(1.2, share(floorName("loop")))];
+    },
+  },
+  {
+    section: "idle",
+    what: "idle: at most 6 MB anonymous after 1 s, 5 MB at rest",
+    outcome: (figure) => {
+      const [first, rest] = [value(figure, own), value(figure, own, 1)];
+      return [`${short(first)} MB, ${short(rest)} MB`, first <= 6 && rest <= 5];
+    },
+  },
+  {
+    section: "idle",
+    what: "idle: at most 42 MB resident",
+    outcome: (figure) => {
+      const resident = value(figure, own, 2);
+      return [`${short(resident)} MB`, resident <= 42];
+    },
+  },
+  {
+    section: "idle",
+    what: "idle: 0 wake-ups a second",
+    outcome: (figure) => {
+      const [first, later] = [value(figure, own, 3), value(figure, own, 4)];
+      return [`${short(first)}, after half a minute ${short(later)}`, first === 0 && later === 0];
+    },
+  },
+  {
+    section: "hundred",
+    what: "100 processes: each no slower to start than of 2",
+    outcome: (figure) => {
+      const [of100, of2] = [value(figure, own), value(figure, own, 1)];
+      return [`${short(of100)} ms each, of 2 ${short(of2)}`, of100 <= of2];
+    },
+  },
+  {
+    // What the floor takes too is Bun's own size.
+    section: "cache",
+    what: "cold page cache: at most 90 ms, or 1.1 × the floor Bun.spawn",
+    outcome: (figure) => {
+      const floor = floorName("Bun.spawn");
+      const shown = (name: string) =>
+        `${short(value(figure, name))} ms, ${short(value(figure, name, 1))} MB read`;
+      const measured = `${shown(own)} (${floor} ${shown(floor)})`;
+      return [measured, value(figure, own) <= 90 || ratio(figure, own, floor) <= 1.1];
+    },
+  },
+];
+
+/** Goal, what was measured, and whether it was reached; of what was measured. */
+export function goalRows(figures: Figure[]): string[][] {
+  const row = (what: string, [measured, reached]: Outcome) => [
+    what,
+    measured,
+    reached ? "reached" : "not reached",
+  ];
+  const rows = goals.flatMap(({ section, title = "", what, outcome }) => {
+    const figure = figures.find((one) => one.section === section && one.title.startsWith(title));
+    return figure && results.has(figure) ? [row(what, outcome(figure))] : [];
+  });
+  if (sizes) {
+    const more = (sizes.own - sizes.empty) / 1e6;
+    rows.push(row("executable: Bun's own size + 2 MB", [`+ ${short(more)} MB`, more <= 2]));
+  }
+  return [["goal", "measured", ""], ...rows];
+}
