@@ -126,11 +126,12 @@ function withImports(code: string, light: boolean, unused: Set<string>): string 
   const IMPORT = /var (\w+) = (?:__toESM\()?require\("(\w+)"\)(?:, 1\))?;/g;
   return code.replace(IMPORT, (_, variable: string, module: string) => {
     const standIn = light && standIns[module];
-    if (standIn) check(code, variable, module, standIn);
+    const node = `require("${module}")`;
+    if (!standIn) return `var ${variable} = { __proto__: ${node}, default: ${node} };`;
+    check(code, variable, module, standIn);
     unused.delete(module);
-    const members = Object.entries(standIn || {}).map(([name, text]) => `${name}: ${text}`);
-    const made = standIn ? `{ ${members.join(", ")} }` : `{ __proto__: require("${module}") }`;
-    return `var ${variable} = ${made}; ${variable}.default = ${variable};`;
+    const members = Object.entries(standIn).map(([name, text]) => `${name}: ${text}`);
+    return `var ${variable} = { ${members.join(", ")} }; ${variable}.default = ${variable};`;
   });
 }
 

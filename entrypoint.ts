@@ -1409,17 +1409,19 @@ const GO: Kind = {
   on: /^\S+\(.*\)$|^\.\.\.|^created by |^exit status /,
   gap: /^goroutine \d|^\w+ +0x/,
 };
+// It writes the cause as one more trace directly behind.
+const RUBY: Kind = {
+  frame: /^\s+from \S+:\d|^\s*\S+:\d+:in [`'][^']*'$/,
+  on: /^\S+:\d+:in [`']/,
+  gap: NOTHING,
+};
 const KINDS: Kind[] = [
   PYTHON,
   // Java, JavaScript, .NET
   { frame: AT, on: /^(Caused by|Suppressed): |^[}\]]|^--- End of |^Emitted '/, gap: /^Node\.js v/ },
   GO,
-  // Ruby, which writes the cause as one more trace directly behind, and its other order
-  {
-    frame: /^\s+from \S+:\d|^\s*\S+:\d+:in [`'][^']*'$/,
-    on: /^\S+:\d+:in [`']/,
-    gap: NOTHING,
-  },
+  RUBY,
+  // Ruby's other order
   { frame: /^\s*\d+: from \S+:\d/, on: /^\S+:\d+:in [`']/, gap: /^\s/ },
   // PHP
   {
@@ -1436,19 +1438,21 @@ const TRACEBACK = /(?:^|[\s|])(Traceback|Stack) \(most recent call last\):$/;
 const HEADS = [
   /^(?:panic|fatal error|runtime): /, // Go
   /^(?:[a-z]\w*\.)+[A-Z][\w$]*(?:: |$)|^Trace(?::|$)/, // Java, console.trace
-  /^\S+:\d+:in [`'].*: /, // Ruby
   UNCAUGHT_AT,
 ];
-// Where a head has one of these words at all: to look for words costs less than a pattern.
-const WORDS = ["Error", "Exception", "Throwable", "Rejection", " (most recent call last):"];
-const WORDED = anyOf([
+const WORDED_HEADS = [
   TRACEBACK,
   /(?:Error|Exception|Throwable|Rejection)[\])]?(?::| \[\w+\]: | \(.*:$|$)/,
-]);
-const HEAD = anyOf([...HEADS, WORDED]);
+  /^\S+:\d+:in [`'].*: /, // Ruby
+];
+const HEAD = anyOf([...HEADS, ...WORDED_HEADS]);
+// What opens a trace: a head, or a frame. To look for a word in all lines that came costs less than
+// a pattern for each, so some patterns are tried only where one of these words is.
+const WORDS = ["Error", "Exception", "Throwable", "Rejection", " (most recent call last):", ":in "];
+const OPENS_WITH_WORD = anyOf([...WORDED_HEADS, RUBY.frame]);
 const OPENS = anyOf([
   ...HEADS,
-  ...KINDS.filter((kind) => kind !== UNCAUGHT).map(({ frame }) => frame),
+  ...KINDS.filter((kind) => kind !== UNCAUGHT && kind !== RUBY).map(({ frame }) => frame),
 ]);
 const LOGGER =
   /\b(?:err(?:or)?|fatal|critical|severe|warn(?:ing)?|info|notice|debug|fail\w*)\b|^\W?\d{4}[-/]\d\d[-/]\d\d|^#<Thread:/i;
@@ -1474,7 +1478,7 @@ function withTracesJoined(text: string, trace: Trace): string[] {
   for (let i = 0; i < lines.length; i++) {
     const line = lines[i] ?? "";
     const says = line.length > TELLING ? line.slice(0, TELLING) : line;
-    const opens = OPENS.test(says) || (worded && WORDED.test(says));
+    const opens = OPENS.test(says) || (worded && OPENS_WITH_WORD.test(says));
     if (!opens && !isOpen(trace) && !trace.rest) {
       messages.push(line);
       continue;
