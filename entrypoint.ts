@@ -691,7 +691,6 @@ function nameOf(signal: number): string {
 // ---- a line of the table: the assignments that open it, and whether it is one plain command, which
 // takes the place of its shell. The grammar is that of sh(1p), for dash, BusyBox and bash alike.
 
-// What is read of a line: the assignments that open it, and whether it is one plain command.
 const VALUE =
   /(?:'[^']*'|"(?:\$\([^)]*\)|[^"\\]|\\.)*"|`[^`]*`|\$\((?:[^()]|\([^()]*\))*\)|\$\{[^}]*\}|\\.|[^\s;&|()<>'"`\\])*/;
 const ASSIGNMENT = String.raw`([A-Za-z_]\w*)=(${VALUE.source})\s+`;
@@ -750,30 +749,28 @@ function quoted(word: string): string {
   return /^[\w./:@%+,=-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }
 
-// ---- signals: some ask to stop, some are for the last process, signal(7). Of those that would end us
-// without a word each asks to stop, too.
+// ---- signals: some ask to stop, some are for the last process, signal(7). Those that would end us
+// without a word ask to stop, too; faults (SIGSEGV and the like) are left to the runtime.
 
 const STOPS = ["SIGTERM", "SIGINT", "SIGQUIT"] as const;
 const PASSED_ON = ["SIGHUP", "SIGUSR1", "SIGUSR2"] as const; // to the last process
-// These would end us without a word. Faults (SIGSEGV and the like) are left to the runtime.
-const FATAL = [
-  ...(["SIGALRM", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGXFSZ", "SIGIO", "SIGSYS"] as const),
-  "SIGABRT",
-] as const;
+const FATAL = `SIGALRM SIGVTALRM SIGPROF SIGXCPU SIGXFSZ SIGIO SIGSYS SIGABRT`.split(" ");
 
 function handleSignals(): void {
   const onTerminal = hasTerminal();
   for (const signal of STOPS) process.on(signal, () => askToStop(signal, 0));
-  for (const signal of FATAL) process.on(signal, () => askToStop(signal, 128 + signals[signal]));
+  for (const signal of FATAL as NodeJS.Signals[])
+    process.on(signal, () => askToStop(signal, 128 + signals[signal]));
   // The STOPSIGNAL of the images of Apache and PHP. On a terminal it means another size.
   process.on("SIGWINCH", () => onTerminal || askToStop("SIGWINCH", 0));
-  const ignored = signalMask("self", ["SigIgn"]) ?? 0n; // nohup(1) ignores SIGHUP for us
-  for (const signal of PASSED_ON)
-    if (!isIn(ignored, signals[signal]) || signal !== "SIGHUP")
-      process.on(signal, () => {
-        if (signal === "SIGHUP" && onTerminal) askToStop(signal, 0);
-        else if (children.length === table.length && !ending) passOn(signal);
-      });
+  const ignored = signalMask("self", ["SigIgn"]) ?? 0n;
+  for (const signal of PASSED_ON) {
+    if (isIn(ignored, signals[signal])) continue; // nohup(1) ignores SIGHUP for us
+    process.on(signal, () => {
+      if (signal === "SIGHUP" && onTerminal) askToStop(signal, 0);
+      else if (children.length === table.length && !ending) passOn(signal);
+    });
+  }
   unblockSignals();
 }
 
@@ -949,10 +946,13 @@ function knownSignal(p: Process): number | undefined {
   return own && handles(p, own) ? own : undefined;
 }
 
-/** Whether it catches or blocks it. Where that cannot be read, a shell does not and any other does. */
+/**
+ * Whether it catches or blocks it. A shell blocks all signals for the moment in which it forks: that
+ * does not count. Where the masks cannot be read, a shell does not handle it, and any other does.
+ */
 function handles(p: Process, signal: number): boolean {
   if (signal === SIGKILL) return true; // as far as it can be
-  const mask = signalMask(p.pid, ["SigCgt", "SigBlk"]);
+  const mask = signalMask(p.pid, isShell(p) ? ["SigCgt"] : ["SigCgt", "SigBlk"]);
   return mask === undefined ? !isShell(p) : isIn(mask, signal);
 }
 
@@ -1023,7 +1023,8 @@ function ended(child: Child, { exitCode, signal, cause }: ProcessOutput): End {
   const unstarted = cause && (codeOf(cause) === "ENOENT" ? 127 : 126);
   const killedBy = Number(signals[signal as NodeJS.Signals] ?? signal ?? 0);
   const code = unstarted ?? exitCode ?? 128 + killedBy;
-  const early = isWaitedFor(row) && !child.upAfter ? `, before it listened on ${row.place}` : "";
+  const early =
+    isWaitedFor(row) && !child.upAfter ? `, before it listened on ${placeName(row.place)}` : "";
   const why = unstarted
     ? notStarted("sh", codeOf(cause))
     : `${howEnded(row, code, signal, after)} after ${duration(after)}${early}`;

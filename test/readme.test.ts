@@ -429,7 +429,7 @@ const faults: Record<string, Fault> = {
     env: () => ({ ENTRYPOINT_READY: "0.2" }),
     code: 1,
   },
-  "app: exit code 0 after …, before it listened on 8081": { args: () => ["true"], code: 0 },
+  "app: exit code 0 after …, before it listened on port 8081": { args: () => ["true"], code: 0 },
   "…: it lives on in the background; keep it in the foreground, …": {
     args: () => ["sh", "-c", "sleep 1000 &"],
     code: 0,

@@ -107,22 +107,6 @@ section("stop", (it) => {
     expect(run.stdout.lines.filter((line) => /^nginx +\| .*" 200 /.test(line))).toHaveLength(20);
   });
 
-  it("asks the last fifth a program that another has become since its shell was asked", async (box) => {
-    const handler = `$SIG{TERM} = sub {}; print "web up\\n";`;
-    const until = "select undef, undef, undef, 0.01 until -e 'go';";
-    box.write("becomes.pl", `$| = 1; ${handler} ${until} exec 'sleep', '1000';`);
-    // In the foreground: the shell's trap waits for its end.
-    const run = box.procfile([`web: trap 'exit 0' TERM; perl becomes.pl; true`], {
-      env: { ENTRYPOINT_GRACE: "3", ENTRYPOINT_READY: "0" },
-    });
-    await run.line(/web up/);
-    run.signal("SIGTERM");
-    await run.line(/stopping web/);
-    box.write("go", "");
-    const { code } = await run.exit();
-    expect([code, run.stderr.text]).toEqual([0, expect.not.stringContaining("killed")]);
-  });
-
   it("kills after ENTRYPOINT_GRACE seconds, and asks the rest in its last fifth", async (box) => {
     const run = box.procfile(
       [
@@ -425,8 +409,25 @@ section(
       await eventually("its own end", () => !isAlive(sleep));
     });
 
+    it("asks the last fifth a program that another has become since its shell was asked", async (box) => {
+      const handler = `$SIG{TERM} = sub {}; print "web up\\n";`;
+      const until = "select undef, undef, undef, 0.01 until -e 'go';";
+      box.write("becomes.pl", `$| = 1; ${handler} ${until} exec 'sleep', '1000';`);
+      // In the foreground: the shell's trap waits for its end.
+      const run = box.procfile([`web: trap 'exit 0' TERM; perl becomes.pl; true`], {
+        env: { ENTRYPOINT_GRACE: "3", ENTRYPOINT_READY: "0" },
+      });
+      await run.line(/web up/);
+      run.signal("SIGTERM");
+      await run.line(/stopping web/);
+      box.write("go", "");
+      const { code } = await run.exit();
+      expect([code, run.stderr.text]).toEqual([0, expect.not.stringContaining("killed")]);
+    });
+
     it("passes no signal on that nobody handles, and says so", async (box) => {
-      const run = box.procfile([`one: ${forever}`]);
+      const forks = "echo up; while :; do /bin/true; done"; // and blocks all signals each time
+      const run = box.procfile([`one: ${forks}`]);
       await allUp(run, "one");
       run.signal("SIGUSR1");
       await run.line(/^entrypoint \| SIGUSR1: one does not handle it/);
