@@ -10,6 +10,7 @@ import { $, type ProcessOutput, which } from "zx/core";
 
 /** The bash script: start each in turn, `wait -n`, end the others, exit with the first one's code. */
 async function main(argv: string[]): Promise<number> {
+  process.on("exit", leaveNothing);
   readEnvironment();
   await openOutput();
   let end = readCommandLine(argv); // --help, --version, --check and errors start nothing
@@ -170,7 +171,6 @@ function hasOwnPlace({ place, release }: Row): boolean {
 /** What all of them share: signal handlers, a directory, an environment. */
 function openRun(): End | undefined {
   handleSignals();
-  process.on("exit", leaveNothing);
   try {
     directory = fs.mkdtempSync(join(resolve(tmpdir()), "entrypoint-"));
     const NGINX_CONF = join(directory, "nginx.conf");
@@ -192,11 +192,11 @@ function openRun(): End | undefined {
 }
 
 /** On every way out. */
-function leaveNothing(): void {
+function leaveNothing(code: number): void {
   for (const child of children) if (!child.gone) send(-child.pid, SIGKILL);
-  giveBackOutput();
   fs.closeSync(0); // a descriptor for rmSync, where none is left
-  fs.rmSync(directory, { recursive: true, force: true });
+  if (directory) fs.rmSync(directory, { recursive: true, force: true });
+  giveBackOutput(code);
 }
 
 /** Starts it. Settles once the next one may start, or with what ends the container. */
@@ -1601,6 +1601,7 @@ async function openLibc() {
       pipe2: { args: ["ptr", "i32"], returns: "i32" },
       fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
       sigprocmask: { args: ["i32", "ptr", "ptr"], returns: "i32" },
+      _exit: { args: ["i32"], returns: "void" },
     }).symbols;
   } catch {
     return undefined; // macOS
@@ -1616,10 +1617,10 @@ function freeMemory(): void {
   if (onBun) Bun.shrink();
 }
 
-/** Bun makes what it writes to non-blocking for all who share it: it must be as it was. */
-function giveBackOutput(): void {
-  if (isPending()) return; // while a reader stalls, what Bun still has for it would block the exit
+/** Bun makes what it writes to non-blocking for all who share it: at the exit it is as it was. */
+function giveBackOutput(code: number): void {
   for (const [i, value] of descriptorFlags.entries()) libc?.fcntl(i + 1, F_SETFL, value);
+  if (isPending()) libc?._exit(code); // or Bun would wait for the reader that stalls
 }
 
 /** zx's `spawn` on Bun: that of node:child_process cannot tell the death by a real-time signal. */

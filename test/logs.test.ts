@@ -223,14 +223,16 @@ section(
   "a stdout for which someone waits",
   (it) => {
     it("is blocking again for who writes there next", async (box) => {
-      const script = `{ "$@"; echo >ended; seq 100000; echo $? >status; } |
+      const script = `{ "$@" 2>&1; echo >ended; seq 100000; echo $? >status; } |
         { until [ -e ended ]; do sleep 0.01; done; sleep 0.2; cat; }`;
-      const run = box.procfile(["a: echo first"], {
-        wrap: (command) => ["sh", "-c", script, "sh", ...command],
-      });
-      await run.exit();
-      expect(box.read("status")).toBe("0\n");
-      expect(run.stdout.lines).toHaveLength(100_001);
+      box.write("Procfile", "a: echo first\n");
+      for (const words of [[], ["--check"], ["--help"], ["--version"], ["-f", "missing"]]) {
+        const run = box.start(words, { wrap: (command) => ["sh", "-c", script, "sh", ...command] });
+        await run.exit();
+        expect([words, box.read("status")]).toEqual([words, "0\n"]);
+        expect(run.stdout.lines.filter((line) => /^\d+$/.test(line))).toHaveLength(100_000);
+        for (const file of ["ended", "status"]) fs.rmSync(path.join(box.dir, file));
+      }
     });
   },
   runtimes.filter(({ name }) => name !== "bun"), // which changes it before the program runs
