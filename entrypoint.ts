@@ -851,7 +851,8 @@ function visit(p: Process, call: Call, front?: Process): void {
   if (asked.get(p.id)?.alone) visitBelowAsked(p, call, front);
   else if (own) {
     signalTo(p, row.stopSignal ?? own, true, call);
-    for (const worker of allBelow(p, tree)) asked.set(worker.id, { alone: true }); // by its master
+    // It tells its workers. A sidecar, from before its shell became the server, is none.
+    for (const q of allBelow(p, tree)) if (q.name === p.name) asked.set(q.id, { alone: true });
   } else if (RELAYS.has(p.name) && below(p, tree).length) {
     spare([p]);
     visitBelow(p, call, p);

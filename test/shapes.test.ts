@@ -100,6 +100,7 @@ const wrappers: Row[] = [
   ["a job by its pid", "X & wait $!"],
   ["a job of a job", "sh -c 'X & wait' & wait"],
   ["a sidecar", "sleep 1000 & X"],
+  ["a sidecar, then exec", "sleep 1000 & exec X"],
 
   // more shells
   ["sh -c", "sh -c 'X'"],
