@@ -50,6 +50,7 @@ type Child = {
   logs: Promise<unknown>; // settles when both its pipes have been copied to their ends
   upAfter: number | undefined; // milliseconds from its start until it listened
   tree: Process[]; // its session and who descends from that, when they were last looked at
+  zombies: boolean; // whether some of these had ended then, and nobody had reaped them
   gone: boolean; // nothing is left of it: its number may be another's by now
 };
 
@@ -87,7 +88,8 @@ let placesToldOf = false; // of those who listen without a word of it in their l
 const asked = new Map<string, { alone: boolean }>(); // by id of a process: whether nobody below it
 const spared = new Map<string, number>(); // by id: when it was seen to wait for another to end
 const passed = new Map<string, Process & { handled: boolean; listened: boolean }>(); // below one asked
-let bytesMoved = 0; // read and written: it stands still when a reader stalls
+const moved = { read: 0, written: 0 }; // bytes: they stand still when a reader stalls
+const openPipes = new Set<Pipe>(); // of which the end has not come yet
 let descriptorFlags: number[] = []; // of stdout and stderr, as they were
 let libc: Awaited<ReturnType<typeof openLibc>>; // on Bun
 let net: NodeNet | undefined; // elsewhere
@@ -237,10 +239,11 @@ function launch(row: Row): Child {
     end: undefined,
     sent: new Set(),
     logs: Promise.all(
-      pipes ? [copy(pipes.out.source, stdout, row), copy(pipes.err.source, stderr, row)] : [],
+      pipes ? [follow(pipes.out, stdout, row), follow(pipes.err, stderr, row)] : [],
     ),
     upAfter: undefined,
     tree: [],
+    zombies: false,
     gone: false,
   };
   children.push(child);
@@ -1120,15 +1123,15 @@ async function openOutput(): Promise<void> {
 /** Settles when the reader has taken it, or never will. */
 function write(to: Output, text: Buffer): Promise<unknown> {
   if (to.closed) return turn(); // not at once: a flood would keep the signals waiting
-  const bytes = to.midLine ? Buffer.concat([Buffer.from("\n"), text]) : text;
+  const whole = to.midLine ? Buffer.concat([Buffer.from("\n"), text]) : text;
   to.midLine = text.at(-1) !== NEWLINE;
   to.pending++;
   to.written = to
-    .put(bytes)
+    .put(whole)
     .catch((error) => lost(to, codeOf(error)))
     .then(() => {
       to.pending--;
-      bytesMoved += bytes.length;
+      moved.written += whole.length;
     });
   return to.written;
 }
@@ -1158,6 +1161,12 @@ function painted(
   return colours ? colours[colour](text) : text;
 }
 
+async function follow(pipe: Pipe, to: Output, row: Row): Promise<void> {
+  openPipes.add(pipe);
+  await copy(pipe.source, to, row);
+  openPipes.delete(pipe);
+}
+
 /** Copies lines until the pipe ends. A line that is not whole yet is held back. */
 async function copy(source: AsyncIterable<Uint8Array>, to: Output, row: Row): Promise<void> {
   if (settings.log === "json") return copyAsEntries(source, to, row);
@@ -1166,7 +1175,7 @@ async function copy(source: AsyncIterable<Uint8Array>, to: Output, row: Row): Pr
   const prefix = `${painted(to, colour, row.name.padEnd(width))} | `;
   let rest = "";
   for await (const chunk of source) {
-    bytesMoved += chunk.length;
+    moved.read += chunk.length;
     const text = withLongLinesCut(rest + charactersOf(chunk));
     const end = text.lastIndexOf("\n") + 1;
     rest = text.slice(end);
@@ -1222,8 +1231,8 @@ function endOfCharacter(bytes: string, latest: number): number {
 
 /** When `flushed` gives up, in milliseconds. */
 const GIVE_UP = {
-  quiet: 60, // nothing was left to write, and nothing came
-  idle: 1000, // nothing was left to write
+  quiet: 60, // nothing was left to read or to write, and nothing came
+  idle: 1000, // nothing was left to read or to write
   stalled: 300, // behind the grace period, a reader took nothing
   look: 20, // it looks so often
 };
@@ -1238,14 +1247,16 @@ async function flushed(): Promise<void> {
   const all = Promise.all(children.map((child) => child.logs))
     .then(() => Promise.all([stdout.written, stderr.written]))
     .then(() => true);
-  const most = bytesMoved + (children.length + 1) * PIPE;
+  const most = moved.read + (children.length + 1) * PIPE;
   let [quiet, idle] = [0, 0];
-  while (quiet < GIVE_UP.quiet && idle < GIVE_UP.idle && bytesMoved < most) {
+  while (quiet < GIVE_UP.quiet && idle < GIVE_UP.idle && moved.read < most) {
     if (performance.now() >= graceEnds + GIVE_UP.stalled) return;
-    const before = bytesMoved;
+    const before = moved.read + moved.written;
     if (await Promise.race([all, sleep(GIVE_UP.look)])) return;
-    if (!isPending()) idle += GIVE_UP.look;
-    quiet = !isPending() && bytesMoved === before ? quiet + GIVE_UP.look : 0;
+    // With a tenth of a CPU what a dead process wrote may wait in its pipe for a while.
+    const busy = isPending() || [...openPipes].some(isUnread);
+    if (!busy) idle += GIVE_UP.look;
+    quiet = !busy && moved.read + moved.written === before ? quiet + GIVE_UP.look : 0;
   }
 }
 
@@ -1293,7 +1304,7 @@ async function copyAsEntries(
   let heldUntil = 0; // milliseconds, as performance.now() has them
   let timer: ReturnType<typeof setTimeout> | undefined;
   for await (const chunk of source) {
-    bytesMoved += chunk.length;
+    moved.read += chunk.length;
     rest = withLongLinesCut(rest + charactersOf(chunk));
     const end = rest.lastIndexOf("\n");
     if (end < 0) continue;
@@ -1585,6 +1596,7 @@ const onBun = typeof Bun !== "undefined";
 const [F_GETFL, F_SETFL, F_SETPIPE_SZ] = [3, 4, 1031] as const; // fcntl(2)
 const SIG_SETMASK = 2; // sigprocmask(2)
 const O_CLOEXEC = 0o2000000; // open(2)
+const FIONREAD = 0x541b; // ioctl(2)
 
 /** The C library on Bun for Linux, node:net elsewhere. */
 async function openSystem(): Promise<void> {
@@ -1602,6 +1614,7 @@ async function openLibc() {
       pipe2: { args: ["ptr", "i32"], returns: "i32" },
       fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
       sigprocmask: { args: ["i32", "ptr", "ptr"], returns: "i32" },
+      ioctl: { args: ["i32", "u64", "ptr"], returns: "i32" },
       _exit: { args: ["i32"], returns: "void" },
     }).symbols;
   } catch {
@@ -1680,7 +1693,13 @@ async function writeByThread(fd: number, bytes: Uint8Array): Promise<void> {
     });
 }
 
-type Pipe = { source: AsyncIterable<Uint8Array>; writeEnd: number };
+type Pipe = { source: AsyncIterable<Uint8Array>; readEnd: number; writeEnd: number };
+
+function isUnread({ readEnd }: Pipe): boolean {
+  const waiting = new Int32Array(1);
+  libc?.ioctl(readEnd, FIONREAD, waiting);
+  return waiting[0] !== 0;
+}
 
 /** child_process's own "pipe" is a socket, and nginx cannot open /dev/stdout on one. */
 function makePipe(): Pipe {
@@ -1695,7 +1714,7 @@ function pipeByLibc(): Pipe {
   const fds = new Int32Array(2);
   if (libc?.pipe2(fds, O_CLOEXEC) !== 0) throw Object.assign(new Error(), { code: "EMFILE" });
   const [readEnd = 0, writeEnd = 0] = fds;
-  return { source: Bun.file(readEnd).stream(), writeEnd };
+  return { source: Bun.file(readEnd).stream(), readEnd, writeEnd };
 }
 
 function pipeByFifo(): Pipe {
@@ -1707,11 +1726,12 @@ function pipeByFifo(): Pipe {
   // Deno cannot wait for a descriptor to be readable: there each read blocks a thread.
   const blocking = "Deno" in globalThis ? fs.openSync(path, O_RDONLY) : undefined;
   fs.rmSync(path);
-  if (!net) return { source: Bun.file(readEnd).stream(), writeEnd };
+  const ends = { readEnd, writeEnd };
+  if (!net) return { source: Bun.file(readEnd).stream(), ...ends };
   if (!blocking)
-    return { source: new net.Socket({ fd: readEnd, readable: true, writable: false }), writeEnd };
+    return { source: new net.Socket({ fd: readEnd, readable: true, writable: false }), ...ends };
   fs.closeSync(readEnd);
-  return { source: fs.createReadStream("", { fd: blocking }), writeEnd };
+  return { source: fs.createReadStream("", { fd: blocking }), ...ends };
 }
 
 /** Whether something takes a connection, even to reset it. An ephemeral port can meet itself. */
@@ -1762,7 +1782,7 @@ function isSameFile(a: number, b: number): boolean {
 // ---- the system: what the kernel tells of the processes that run, proc(5), and of the container's
 // limits, cgroups(7). Where it tells nothing (Deno without -A, another user's), the answer is undefined.
 
-/** A process that lives. */
+/** A process, or a zombie. */
 type Process = {
   pid: number;
   id: string; // tells it from a later one with the same pid
@@ -1773,6 +1793,11 @@ type Process = {
   startedAt: number; // milliseconds after the boot
 };
 
+/** PID 1 reaps a zombie late, or never if that is us. */
+function isAlive({ state }: Process): boolean {
+  return state !== "Z" && state !== "X";
+}
+
 /** Undefined where nothing is told: Deno lets nobody read /proc. */
 function processes(): Process[] | undefined {
   if (!contents("/proc/self/stat")) return undefined;
@@ -1780,12 +1805,11 @@ function processes(): Process[] | undefined {
   for (const entry of fs.readdirSync("/proc")) {
     const stat = /^\d+$/.test(entry) ? contents(`/proc/${entry}/stat`) : "";
     const nameEnds = stat.lastIndexOf(")");
-    const fields = stat.slice(nameEnds + 2).split(" ");
-    const state = fields[0] || "Z";
-    if (state === "Z" || state === "X") continue; // PID 1 reaps it late, or never if that is us
+    const [state = "", ...fields] = stat.slice(nameEnds + 2).split(" ");
+    if (!state) continue; // it has gone meanwhile
     const name = stat.slice(stat.indexOf("(") + 1, nameEnds);
-    const startedAt = Number(fields[19]) * 10; // the kernel counts in ticks of 10 ms
-    const [pid, parent, session] = [Number(entry), Number(fields[1]), Number(fields[3])];
+    const startedAt = Number(fields[18]) * 10; // the kernel counts in ticks of 10 ms
+    const [pid, parent, session] = [Number(entry), Number(fields[0]), Number(fields[2])];
     all.push({ pid, id: `${pid} ${startedAt}`, name, state, parent, session, startedAt });
   }
   return all;
@@ -1805,8 +1829,12 @@ function look(): void {
     owners.set(p, owner);
     return owner;
   };
-  for (const child of children) child.tree = [];
-  for (const p of all) ownerOf(p)?.tree.push(p);
+  for (const child of children) Object.assign(child, { tree: [], zombies: false });
+  for (const p of all) {
+    const owner = ownerOf(p);
+    if (isAlive(p)) owner?.tree.push(p);
+    else if (owner) owner.zombies = true;
+  }
 }
 
 /** What can be told without /proc: whether the leader lives, or the rest of its group. */
@@ -1819,10 +1847,14 @@ function inTheDark({ row, pid, end, gone }: Child): Process[] {
 
 /** Whether nothing is left of it. Zombies keep a group in being until PID 1 reaps them, or for ever. */
 function isGone(child: Child): boolean {
-  const { pid, end, tree } = child;
+  const { pid, end, tree, zombies } = child;
   const isThere = (process: number) => send(process, 0).there;
   if (pid && !end) return false;
-  child.gone ||= !pid || !tree.length || !(isThere(-pid) || tree.some((p) => isThere(p.pid)));
+  if (child.gone || !pid) return true;
+  const group = isThere(-pid);
+  const missed = group && !tree.length && !zombies; // they fork and end faster than /proc is read
+  child.gone = !missed && !(tree.length && (group || tree.some((p) => isThere(p.pid))));
+  if (child.gone && group) send(-pid, SIGKILL); // whom no look has found
   return child.gone;
 }
 
@@ -1836,7 +1868,9 @@ function livesOn(child: Child): boolean {
   const since = child.startedAt - bootedAt - 20; // a tick is 10 ms
   const all = processes();
   return all
-    ? all.some((p) => p.name === name && p.startedAt >= since && !ours.includes(p.pid))
+    ? all.some(
+        (p) => isAlive(p) && p.name === name && p.startedAt >= since && !ours.includes(p.pid),
+      )
     : name === "nginx";
 }
 

@@ -435,6 +435,23 @@ section(
       expect((await run.exit()).code).toBe(0);
     });
 
+    it("leaves nobody of a chain that forks faster than one can look", async (box) => {
+      const link = "open F, '>>', 'links'; print F 'x'; close F";
+      const next = "if (fork) { select undef, undef, undef, 0.02; exit }";
+      box.write("chain.pl", `$SIG{TERM} = 'IGNORE'; while (1) { ${link}; ${next} }`);
+      for (const web of ["exec perl chain.pl", "perl chain.pl; sleep 1000"]) {
+        const run = box.procfile([`other: exec sleep 1000`, `web: ${web}`], {
+          env: { ENTRYPOINT_GRACE: "1", ENTRYPOINT_READY: "0" },
+        });
+        await eventually("some links", () => box.read("links").length > 20);
+        run.signal("SIGTERM");
+        await run.exit();
+        const before = box.read("links").length;
+        await Bun.sleep(200); // for nothing to happen
+        expect([web, box.read("links").length]).toEqual([web, before]);
+      }
+    });
+
     it("is one of who went into a group of its own, too", async (box) => {
       const run = box.procfile([
         `one: timeout 1h sh -c '${forever} & sleep 1005 & exec sleep 1006'; exit $?`,
