@@ -211,9 +211,9 @@ proxy.server = ( "" => (( "host" => "127.0.0.1", "port" => ${app} )) )
     }),
   },
   {
-    // As its image starts it.
+    // Without -W: a master of HAProxy 2.6 loses a SIGUSR1 in its first 20 ms.
     name: "haproxy before gunicorn",
-    lines: (at) => [behind(at), `haproxy: haproxy -W -db -f ${at.dir}/haproxy.cfg`],
+    lines: (at) => [behind(at), `haproxy: haproxy -db -f ${at.dir}/haproxy.cfg`],
     files: ({ port, app }) => ({
       "haproxy.cfg": `defaults
   mode http
