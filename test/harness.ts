@@ -99,7 +99,7 @@ export const hasIPv6 = Object.values(os.networkInterfaces())
   .some((address) => address?.family === "IPv6");
 
 /** No event that a test waits for takes this long, however busy the machine is. */
-const PATIENCE = 20_000;
+const PATIENCE = 30_000;
 
 const libc = dlopen("libc.so.6", { pipe2: { args: ["ptr", "i32"], returns: "i32" } });
 
@@ -393,7 +393,7 @@ export class Run {
 
   private async drained(): Promise<void> {
     const both = Promise.all([this.stdout.ended, this.stderr.ended]);
-    await within("the end of the program's output", both, 5000);
+    await within("the end of the program's output", both);
   }
 
   get isAlive(): boolean {
@@ -600,7 +600,7 @@ export function onKeyboard(): Wrap {
 // ---- Processes for a Procfile, as shell one-liners
 
 /** Listens on a port, and that is all. */
-export function serve(port: number, address = "127.0.0.1"): string {
+export function serve(port: number | "$APP_PORT", address = "127.0.0.1"): string {
   return `busybox httpd -f -p ${address}:${port}`;
 }
 

@@ -264,8 +264,8 @@ section(
 
 section("colour", (it) => {
   const lines = [
-    "one: echo FORCE_COLOR is $FORCE_COLOR.; echo err >&2; sleep 1000",
-    "two: sleep 0.2; exit 3",
+    "one: echo FORCE_COLOR is $FORCE_COLOR.; echo err >&2; echo >said; sleep 1000",
+    "two: while ! [ -e said ]; do sleep 0.01; done; rm said; exit 3",
   ];
 
   it("is on where the stream is a terminal, and children are told", async (box) => {

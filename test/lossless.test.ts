@@ -192,6 +192,17 @@ section(
 /** The resident memory of a run in MB, and the most that it was in a time. */
 const megabytes = (run: Run) => residentKilobytes(run.pid) / 1024;
 
+/** What a runtime took for its start has been given back, or is kept: two readings agree. */
+async function settledMegabytes(run: Run): Promise<number> {
+  let last = Number.NaN;
+  return await eventually("a heap at rest", async () => {
+    const before = last;
+    await Bun.sleep(200);
+    last = megabytes(run);
+    return Math.abs(last - before) < 0.5 && last;
+  });
+}
+
 async function peak(run: Run, until: () => boolean): Promise<number> {
   let most = 0;
   await eventually(
@@ -290,14 +301,13 @@ section(
           env: { ENTRYPOINT_GRACE: "1.5" },
         });
         await eventually("the floods", () => fs.existsSync(path.join(box.dir, "b")));
-        await Bun.sleep(300);
-        const before = megabytes(run);
-        await Bun.sleep(700);
-        expect(megabytes(run) - before).toBeLessThan(20); // what is kept would be hundreds
+        const before = await settledMegabytes(run);
+        await Bun.sleep(500);
+        expect(megabytes(run) - before).toBeLessThan(5); // what is kept would be hundreds
         run.signal("SIGTERM");
         const end = await run.exit();
         expect([polite, end.code]).toEqual([polite, code]);
-        expect(end.stopMs).toBeLessThan(3000); // who asked kills it soon after
+        expect(end.stopMs).toBeLessThan(6000); // who asked kills it soon after
         expect(box.read("log")).toBe("wordy TERM\n");
         for (const file of ["log", "a", "b", "stdout", "stderr"])
           fs.rmSync(path.join(box.dir, file));
@@ -321,7 +331,7 @@ section(
         );
         const { code, ms } = await run.exit();
         expect([format, code]).toEqual([format, 0]);
-        expect(ms).toBeLessThan(5000);
+        expect(ms).toBeLessThan(8000); // from the start; the grace is 9 s
         expect(run.stdout.bytes).toHaveLength(10e6);
         expect(run.stderr.text).toContain("stdout has lost its reader: stopping b, web");
         expect(box.read("log")).toBe("web TERM\n");
@@ -351,7 +361,7 @@ section(
         });
         const late = Date.now() - Number(box.read("end")) / 1e6;
         expect([heir, code]).toEqual([heir, 3]);
-        expect(late).toBeLessThan(1500);
+        expect(late).toBeLessThan(5000);
         expect(run.stdout.lines).toEqual(Array.from({ length: 20_000 }, (_, i) => `a | ${i + 1}`));
         expect(run.stderr.lines).toContain("a | heir");
         for (const file of ["pid", "end"]) fs.rmSync(path.join(box.dir, file));

@@ -105,7 +105,7 @@ section("the article's own case", (it) => {
       if (refused > 4000) throw new Error("never accepted");
     }
     expect(statuses.filter((status) => status !== 200)).toEqual([]);
-    expect(refused).toBeGreaterThan(20); // else the app was up before the client
+    expect(refused).toBeGreaterThan(0); // else the app was up before the client
     await stop({ run });
     expect(run.stdout.text).not.toMatch(/" 502 /);
   });
@@ -220,7 +220,7 @@ section("nginx", (it) => {
     demo.run.signal("SIGTERM");
     const { code, stopMs } = await demo.run.exit();
     expect(code).toBe(0); // they had to be cut off, but nothing had to be killed
-    expect(stopMs).toBeLessThan(3000);
+    expect(stopMs).toBeLessThan(6000);
     await raw.everything();
     raw.close();
   });

@@ -14,10 +14,9 @@ section("the race", (it) => {
         `three: ${onSignal("TERM", "three", "exit 9")}; ${forever}`,
       ]);
       await Promise.all([run.line(/^one +\| up/), run.line(/^three +\| up/)]);
-      const before = performance.now();
       box.write("go", "");
       expect((await run.exit()).code).toBe(code);
-      expect(performance.now() - before).toBeLessThan(900); // no one had to be killed
+      expect(run.stderr.text).not.toContain("killed");
       expect(box.read("log").split("\n").sort()).toEqual(["", "one TERM", "three TERM"]);
       expect(run.stderr.text).toMatch(
         new RegExp(`^entrypoint \\| two: exit code ${code} after [\\d.]+ m?s`, "m"),
@@ -87,7 +86,7 @@ section("the race", (it) => {
     expect((await run.exit()).code).toBe(3);
     const delay = performance.now() - before;
     expect(delay).toBeGreaterThan(990);
-    expect(delay).toBeLessThan(2500);
+    expect(delay).toBeLessThan(7000); // the grace is 9 s
   });
 
   it("leaves no grandchild, not even one that ignores SIGTERM", async (box) => {

@@ -307,7 +307,7 @@ async function drains(run: Run, server: Server, port: number): Promise<void> {
     asked: [server.signal],
     started: 1,
   });
-  expect(stopMs).toBeLessThan(4000);
+  expect(stopMs).toBeLessThan(7500); // the last fifth of the grace begins at 8 s
 }
 
 section(
@@ -385,7 +385,7 @@ section(
           expect([code, lines(box.read("log"))]).toEqual([0, ["asked app", "ended app"]]);
           expect(run.stdout.text).toMatch(/up\n.*asked\n.*ended\n/s);
           if (line.includes("|")) expect(box.read("web.log")).toMatch(/up\n.*asked\n.*ended\n/s);
-          expect(stopMs).toBeLessThan(5000);
+          expect(stopMs).toBeLessThan(7500);
         });
 
     it("and the last lines of one that crashed are not lost", async (box) => {
@@ -446,7 +446,7 @@ const orders: Order[] = [
   ],
   [
     "who serves by its line waits longer",
-    "app PORT=:a tcp=:a, web tcp=:public job=1.9",
+    "app PORT=:a tcp=:a, web tcp=:public job=1.8",
     "asked web, ended web, asked app, ended app",
     3,
   ],
@@ -632,7 +632,7 @@ section(
         const since = performance.now();
         box.write("go", "");
         expect((await run.exit()).code).toBe(code);
-        expect(performance.now() - since).toBeLessThan(3000);
+        expect(performance.now() - since).toBeLessThan(4500); // less than the longest request
         const statuses = (await answers).map((status) => status === 200);
         expect(statuses).toEqual([answered, answered, answered, answered, answered]);
         expect(run.stderr.text).toMatch(says);
