@@ -119,7 +119,7 @@ section(
         }),
         [atMost(rate, out.take), atMost(rate, err.take)],
       );
-      const { code } = await end(60_000);
+      const { code } = await end(150_000);
       expect(code).toBe(last === "kill" ? 137 : 0);
       expect([...out.end(), ...err.end()]).toEqual([]);
       expect(out.own).toEqual([]);
@@ -128,19 +128,19 @@ section(
 
     it("lose nothing: 20,000 lines each on both streams", async (box) => {
       await check(box, 20_000, "", Number.POSITIVE_INFINITY);
-    }, 120_000);
+    }, 180_000);
 
     it("lose nothing with a reader that takes 10 MB/s", async (box) => {
       await check(box, 2000, "", 10e6);
-    }, 120_000);
+    }, 180_000);
 
     it("lose nothing when they are killed right after their last write", async (box) => {
       await check(box, 2000, "kill", Number.POSITIVE_INFINITY);
-    });
+    }, 180_000);
 
     it("lose nothing when they are killed and the reader takes 10 MB/s", async (box) => {
       await check(box, 2000, "kill", 10e6);
-    }, 120_000);
+    }, 180_000);
   },
   heavy,
 );
