@@ -64,7 +64,7 @@ section("command line", (it) => {
       const words = [...args, "sh", "-c", 'echo "$@" >words', "sh", "--help", "-f", "--check"];
       expect((await ended(box, words)).code).toBe(0);
       expect(box.read("words")).toBe("--help -f --check\n");
-      fs.rmSync(path.join(box.dir, "words"));
+      box.remove("words");
     }
     const dashed = box.write("-dashed", "#!/bin/sh\necho here >dashed\n");
     fs.chmodSync(dashed, 0o755);
@@ -223,7 +223,7 @@ section("the Procfile", (it) => {
     const more = await ended(box, [], { PORT: "http", ENTRYPOINT_GRACE: "-1" });
     expect(more.errors).toHaveLength(7);
     expect(more.code).toBe(2);
-    expect(fs.existsSync(path.join(box.dir, "started"))).toBe(false);
+    expect(box.has("started")).toBe(false);
   });
 });
 
@@ -257,7 +257,7 @@ section("the environment", (it) => {
       const { code, errors } = await ended(box, ["touch", "started"], { [name]: value });
       expect(errors).toHaveLength(1);
       expect(errors[0]).toMatch(message);
-      expect([code, fs.existsSync(path.join(box.dir, "started"))]).toEqual([2, false]);
+      expect([code, box.has("started")]).toEqual([2, false]);
     });
   }
 
@@ -381,7 +381,7 @@ section("--check", (it) => {
     expect(row("short")).toMatch(/^short 9004 .*listen.* SIGQUIT /);
     expect(row("release")).toMatch(/^release .* end by program touch started$/);
     expect(row("last")).toMatch(/^last 9002 no by program PORT=9002 \/usr\/sbin\/nginx/);
-    expect(fs.existsSync(path.join(box.dir, "started"))).toBe(false);
+    expect(box.has("started")).toBe(false);
   });
 
   it("sees PORT and the program behind whatever may stand before them", async (box) => {

@@ -17,6 +17,7 @@ import {
   hasNamespaces,
   inShell,
   isAlive,
+  isRoot,
   type Options,
   occupy,
   onBun,
@@ -26,10 +27,10 @@ import {
   residentKilobytes,
   section,
   serve,
+  untilGo,
   within,
 } from "./harness.ts";
 
-const isRoot = process.getuid?.() === 0;
 const up = "echo up; exit 3";
 
 interface Fault extends Options {
@@ -244,7 +245,7 @@ section(
       const port = await freePort();
       const app = `touch looked; while ! [ -e taken ]; do sleep 0.01; done; exec ${serve(port)}`;
       const run = box.procfile([`app: PORT=${port} sh -c '${app}'`, `web: ${forever}`]);
-      await eventually("the app", () => fs.existsSync(path.join(box.dir, "looked")));
+      await eventually("the app", () => box.has("looked"));
       const thief = occupy("127.0.0.1", port);
       box.write("taken", "");
       const { code } = await run.exit().finally(thief.stop);
@@ -262,8 +263,7 @@ section(
       await run.line(/ready in/);
       const answer = await fetch(`http://127.0.0.1:${port}/page`);
       expect([answer.status, await answer.text()]).toEqual([200, "from ::1\n"]);
-      run.signal("SIGTERM");
-      expect((await run.exit()).code).toBe(0);
+      await run.stopsWell();
     });
 
     it("a Procfile that is a FIFO to which nobody writes: a signal ends it", async (box) => {
@@ -370,7 +370,7 @@ section(
         wrap: (command) => [...user, ...command],
         env: withoutThreads,
       });
-      await run.line(/^one \| up/);
+      await run.up("one");
       const limit = ["prlimit", "--pid", `${run.pid}`, "--nproc=1:1"];
       expect(Bun.spawnSync([...user, ...limit]).exitCode).toBe(0);
       box.write("go", "");
@@ -386,7 +386,7 @@ section(
           const run = box.procfile([`web: ${forever}`], {
             wrap: (command) => ["env", ...signalsOf(how), ...command],
           });
-          await run.line(/^web \| up/);
+          await run.up("web");
           run.signal(name);
           expect([how, name, (await run.exit()).code]).toEqual([how, name, 0]);
           expect(run.stderr.text).toContain(`${name}: stopping web`);
@@ -454,9 +454,7 @@ section(
 
     it("all processes die at once", async (box) => {
       const names = Array.from({ length: 20 }, (_, i) => `p${i}`);
-      const lines = names.map(
-        (name, i) => `${name}: echo up; while ! [ -e go ]; do sleep 0.01; done; exit ${i + 100}`,
-      );
+      const lines = names.map((name, i) => `${name}: echo up; ${untilGo}; exit ${i + 100}`);
       const run = box.procfile(lines);
       await allUp(run, names.length);
       box.write("go", "");
@@ -488,21 +486,17 @@ section(
         `one: ${onSignal("TERM", "one")}; ${forever}`,
         `stopped: ${onSignal("TERM", "stopped")}; echo up $$; kill -STOP $$; ${forever}`,
       ]);
-      await run.line(/^one +\| up/);
+      await run.up("one");
       await stoppedProcess(run, "stopped");
-      run.signal("SIGTERM");
-      const { code, stopMs } = await run.exit();
-      expect([code, box.read("log").trim().split("\n").sort()]).toEqual([
-        0,
-        ["one TERM", "stopped TERM"],
-      ]);
+      const { code, stopMs } = await run.stop();
+      expect([code, box.lines("log").sort()]).toEqual([0, ["one TERM", "stopped TERM"]]);
       expect(stopMs).toBeLessThan(5000); // the grace is 9 s
     });
 
     it("another one ends beside a process that is stopped", async (box) => {
       const run = box.procfile([
         `stopped: ${onSignal("TERM", "stopped")}; echo up $$; kill -STOP $$; ${forever}`,
-        "web: while ! [ -e go ]; do sleep 0.01; done; exit 3",
+        `web: ${untilGo}; exit 3`,
       ]);
       await stoppedProcess(run, "stopped");
       box.write("go", "");
@@ -515,8 +509,7 @@ section(
         env: { ENTRYPOINT_GRACE: "1.5" },
       });
       await stoppedProcess(run, "deaf");
-      run.signal("SIGTERM");
-      const { code, stopMs } = await run.exit();
+      const { code, stopMs } = await run.stop();
       expect(code).toBe(137);
       expect(stopMs).toBeGreaterThan(1490);
       expect(stopMs).toBeLessThan(6000);
@@ -562,8 +555,7 @@ section(
         const env = { PORT: `${await freePort()}`, APP_PORT: `${await freePort()}` };
         const run = box.start([], { env });
         await Bun.sleep(delay);
-        run.signal("SIGTERM");
-        const { code, stopMs } = await run.exit();
+        const { code, stopMs } = await run.stop();
         const said = code === 143 ? /^$/ : /^entrypoint \| stopped in .* exit code 0$/m;
         expect([delay, [0, 143].includes(code)]).toEqual([delay, true]);
         expect([delay, run.stderr.text]).toEqual([delay, expect.stringMatching(said)]);
@@ -576,7 +568,7 @@ section(
 
     it("asked for a thousand times in a second kills at once", async (box) => {
       const run = box.procfile([`web: ${onSignal("TERM", "web", "sleep 5; exit 0")}; ${forever}`]);
-      await run.line(/^web \| up/);
+      await run.up("web");
       for (let i = 0; i < 1000 && run.isAlive; i++) {
         process.kill(run.pid, "SIGTERM");
         await Bun.sleep(1);
@@ -589,9 +581,8 @@ section(
     it("of a process that needs 5 s lets it have them", async (box) => {
       const last = "sleep 5; echo done; exit 0";
       const run = box.procfile([`slow: ${onSignal("TERM", "slow", last)}; ${forever}`]);
-      await run.line(/^slow \| up/);
-      run.signal("SIGTERM");
-      const { code, stopMs } = await run.exit();
+      await run.up("slow");
+      const { code, stopMs } = await run.stop();
       expect([code, run.stdout.lines.at(-1)]).toEqual([0, "slow | done"]);
       expect(stopMs).toBeGreaterThan(4990);
       expect(stopMs).toBeLessThan(9000);
@@ -600,9 +591,8 @@ section(
     it("waits for the child that drains when its shell has died", async (box) => {
       const server = `${onSignal("TERM", "server", "sleep 1; echo drained; exit 0")}; ${forever}`;
       const run = box.procfile([`web: sh -c "${server}" & wait`]);
-      await run.line(/^web \| up/);
-      run.signal("SIGTERM");
-      const { code, stopMs } = await run.exit();
+      await run.up("web");
+      const { code, stopMs } = await run.stop();
       expect([code, run.stdout.lines.at(-1)]).toEqual([0, "web | drained"]);
       expect(stopMs).toBeGreaterThan(990);
     });
@@ -654,7 +644,7 @@ section(
       expect((await run.exit()).code).toBe(137);
       await eventually("the exit code", () => box.read("code") !== "");
       expect(box.read("code")).toBe("0\n");
-      expect(box.read("log").trim().split("\n").sort()).toEqual(["one TERM", "two TERM"]);
+      expect(box.lines("log").sort()).toEqual(["one TERM", "two TERM"]);
     });
 
     it("by SIGKILL outside a container leaves those that write nothing", async (box) => {
@@ -713,8 +703,7 @@ section(
         const said = ["up", ...Array.from({ length: 100 }, (_, i) => `${i + 1}`)];
         for (const name of whole) expect([name, lines.get(name)]).toEqual([name, said]);
         expect(whole.length).toBeGreaterThan(count / 2);
-        fs.rmSync(path.join(box.dir, "go"));
-        for (const name of names) fs.rmSync(path.join(box.dir, name), { force: true });
+        box.remove("go", ...names);
         return { ms, kilobytes };
       };
       const [few, many] = [await measure(25), await measure(100)];

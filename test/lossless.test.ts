@@ -15,6 +15,7 @@ import {
   runtimes,
   section,
   unlessGone,
+  untilGo,
   withoutDeno,
 } from "./harness.ts";
 import { lines, noise } from "./writer.ts";
@@ -182,7 +183,7 @@ section(
             expect([round, name, stream, same]).toEqual([round, name, stream, true]);
           }
         }
-        for (const name of Object.keys(seeds)) fs.rmSync(path.join(box.dir, name));
+        box.remove(...Object.keys(seeds));
       }
     });
   },
@@ -233,14 +234,14 @@ section(
         const line = `head -c ${size} /dev/zero | tr '\\0' x`;
         const { run, end } = startInto(
           box,
-          [`a: echo up; while ! [ -e go ]; do sleep 0.01; done; ${line}; touch all; sleep 1000`],
+          [`a: echo up; ${untilGo}; ${line}; touch all; sleep 1000`],
           [take, () => {}],
           options,
         );
         await eventually("the start", () => taken > 0);
         const before = megabytes(run);
         box.write("go", "");
-        const most = await peak(run, () => fs.existsSync(path.join(box.dir, "all")));
+        const most = await peak(run, () => box.has("all"));
         run.signal("SIGTERM");
         expect((await end()).code).toBe(0);
         expect(pieces).toBeGreaterThan(size / 65536);
@@ -264,10 +265,7 @@ section(
           ],
           options,
         );
-        const most = await peak(
-          run,
-          () => fs.existsSync(path.join(box.dir, "all")) && taken > volume,
-        );
+        const most = await peak(run, () => box.has("all") && taken > volume);
         // What the flood left to collect goes within a second or two; what is kept stays.
         const late = await eventually(
           "less memory",
@@ -300,7 +298,7 @@ section(
         const { run } = startInto(box, [wordy, flood("a"), flood("b")], [stall, stall], {
           env: { ENTRYPOINT_GRACE: "1.5" },
         });
-        await eventually("the floods", () => fs.existsSync(path.join(box.dir, "b")));
+        await eventually("the floods", () => box.has("b"));
         const before = await settledMegabytes(run);
         await Bun.sleep(500);
         expect(megabytes(run) - before).toBeLessThan(5); // what is kept would be hundreds
@@ -309,8 +307,7 @@ section(
         expect([polite, end.code]).toEqual([polite, code]);
         expect(end.stopMs).toBeLessThan(6000); // who asked kills it soon after
         expect(box.read("log")).toBe("wordy TERM\n");
-        for (const file of ["log", "a", "b", "stdout", "stderr"])
-          fs.rmSync(path.join(box.dir, file));
+        box.remove("log", "a", "b", "stdout", "stderr");
       }
     });
 
@@ -335,7 +332,7 @@ section(
         expect(run.stdout.bytes).toHaveLength(10e6);
         expect(run.stderr.text).toContain("stdout has lost its reader: stopping b, web");
         expect(box.read("log")).toBe("web TERM\n");
-        fs.rmSync(path.join(box.dir, "log"));
+        box.remove("log");
       }
     });
   },
@@ -364,13 +361,13 @@ section(
         expect(late).toBeLessThan(5000);
         expect(run.stdout.lines).toEqual(Array.from({ length: 20_000 }, (_, i) => `a | ${i + 1}`));
         expect(run.stderr.lines).toContain("a | heir");
-        for (const file of ["pid", "end"]) fs.rmSync(path.join(box.dir, file));
+        box.remove("pid", "end");
       }
     });
 
     it("that a child closes ends nothing: it lives on, and is waited for", async (box) => {
       const run = box.procfile([
-        "one: echo last; exec >&-; echo still here >&2; while ! [ -e go ]; do sleep 0.01; done; exit 4",
+        `one: echo last; exec >&-; echo still here >&2; ${untilGo}; exit 4`,
         "both: echo last; exec >&- 2>&-; while :; do sleep 0.02; done",
         "other: while :; do echo tick; sleep 0.02; done",
       ]);

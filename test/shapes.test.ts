@@ -14,18 +14,20 @@ import {
   eventually,
   freePort,
   type It,
+  isRoot,
+  node,
+  python,
   type Run,
   root,
+  SYSTEM,
   section,
+  temporaryPaths,
+  untilGo,
 } from "./harness.ts";
 
 const all = process.env.ENTRYPOINT_TEST_SHAPES === "all";
 const REQUEST = all ? 1200 : 700; // milliseconds that each takes that is under way at a stop
-const SYSTEM = "/usr/sbin:/usr/bin:/sbin:/bin"; // Debian's python3, not one of this machine
-const python = Bun.which("python3", { PATH: SYSTEM }) ?? "python3";
-const node = path.join(root, "node_modules/.bin/node");
 const support = (name: string) => path.join(root, "test/shapes", name);
-const lines = (text: string) => text.split("\n").slice(0, -1);
 
 // ---- Rows, and where they can be tried
 
@@ -57,7 +59,7 @@ function rowTest(
 ) {
   const programs = [shell, ...(more.needs ? [more.needs] : [])];
   const missing = programs.find((program) => !Bun.which(program));
-  const lacks = missing ?? (more.root && process.getuid?.() !== 0 && "root");
+  const lacks = missing ?? (more.root && !isRoot && "root");
   if (lacks) test.skip(`${title} (skipped: there is no ${lacks})`, () => {});
   else it(title, body);
 }
@@ -240,13 +242,10 @@ const servers: Record<string, (box: Box, port: number) => Server> = {
         return new Response("done");
       },
     });
-    const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-      .map((name) => `${name}_temp_path ${box.dir}/${name};`)
-      .join(" ");
     const conf = box.write(
       "nginx.conf",
       `daemon off; pid ${box.dir}/nginx.pid; error_log ${box.dir}/errors notice; worker_processes 1; events {}
-       http { access_log /dev/stdout; ${temporary}
+       http { access_log /dev/stdout; ${temporaryPaths(box.dir)}
          server { listen 127.0.0.1:${port}; location / { proxy_pass http://127.0.0.1:${upstream.port}; } } }`,
     );
     const notices = (pattern: RegExp) => [...box.read("errors").matchAll(pattern)];
@@ -264,9 +263,9 @@ const servers: Record<string, (box: Box, port: number) => Server> = {
   node: (box, port) => ({
     command: `${node} ${support("server.cjs")} ${port} ${box.dir}`,
     signal: "SIGTERM",
-    arrived: () => lines(box.read("arrived")).length,
-    started: () => lines(box.read("started")).length,
-    asked: () => lines(box.read("asked")),
+    arrived: () => box.lines("arrived").length,
+    started: () => box.lines("started").length,
+    asked: () => box.lines("asked"),
     close: () => {},
   }),
 };
@@ -298,8 +297,7 @@ async function drains(run: Run, server: Server, port: number): Promise<void> {
   await eventually("the server", () => accepts(port));
   const answers = requests(port, REQUEST);
   await eventually("5 requests", () => server.arrived() === 5);
-  run.signal("SIGTERM");
-  const { code, stopMs } = await run.exit();
+  const { code, stopMs } = await run.stop();
   const [statuses, asked, started] = [await answers, server.asked(), server.started()];
   expect({ statuses, code, asked, started }).toEqual({
     statuses: [200, 200, 200, 200, 200],
@@ -380,9 +378,8 @@ section(
             env: { ENTRYPOINT_GRACE: `${more.grace ?? 9}`, ...useShell(box, shell) },
           });
           await run.line(/up$/);
-          run.signal("SIGTERM");
-          const { code, stopMs } = await run.exit();
-          expect([code, lines(box.read("log"))]).toEqual([0, ["asked app", "ended app"]]);
+          const { code, stopMs } = await run.stop();
+          expect([code, box.lines("log")]).toEqual([0, ["asked app", "ended app"]]);
           expect(run.stdout.text).toMatch(/up\n.*asked\n.*ended\n/s);
           if (line.includes("|")) expect(box.read("web.log")).toMatch(/up\n.*asked\n.*ended\n/s);
           expect(stopMs).toBeLessThan(7500);
@@ -517,13 +514,8 @@ async function startFakes(
   });
   const port = ports.get("public") ?? 0;
   const run = box.procfile(procfile, { env: { PORT: `${port}`, ENTRYPOINT_GRACE: `${grace}` } });
-  await allUp(run, rows);
+  await run.up(...rows.map((row) => row.replace(/ .*/, "")));
   return { run, port };
-}
-
-async function allUp(run: Run, rows: string[]): Promise<void> {
-  const names = rows.map((row) => row.split(" ", 1)[0]);
-  await Promise.all(names.map((name) => run.line(new RegExp(`^${name} *\\| up`))));
 }
 
 section(
@@ -532,9 +524,8 @@ section(
     for (const [title, rows, steps, grace = 9] of orders)
       it(title, async (box) => {
         const { run } = await startFakes(box, rows.split(", "), grace);
-        run.signal("SIGTERM");
-        const { code, stopMs } = await run.exit();
-        const log = lines(box.read("log"));
+        const { code, stopMs } = await run.stop();
+        const log = box.lines("log");
         const expected = steps.split(", ").map((step) => {
           const [word, ...names] = step.split(" ");
           return names.map((name) => `${word} ${name}`).sort();
@@ -610,7 +601,7 @@ const exits: Exit[] = [
   },
 ];
 
-const untilTold = "ulimit -c 0; while ! [ -e go ]; do sleep 0.01; done";
+const untilTold = `ulimit -c 0; ${untilGo}`;
 
 section(
   "the first exit",
@@ -628,7 +619,7 @@ section(
         );
         await eventually("nginx", () => accepts(port));
         const answers = requests(port, ms);
-        await eventually("5 requests", () => lines(box.read("arrived")).length === 5);
+        await eventually("5 requests", () => box.lines("arrived").length === 5);
         const since = performance.now();
         box.write("go", "");
         expect((await run.exit()).code).toBe(code);
@@ -636,7 +627,7 @@ section(
         const statuses = (await answers).map((status) => status === 200);
         expect(statuses).toEqual([answered, answered, answered, answered, answered]);
         expect(run.stderr.text).toMatch(says);
-        expect(lines(box.read("asked"))).toEqual(["SIGTERM"]);
+        expect(box.lines("asked")).toEqual(["SIGTERM"]);
       });
 
     it("asks with the signal that is written, behind a shell too", async (box) => {
@@ -645,11 +636,11 @@ section(
         `worker: ${untilTold}; exit 3`,
         `beat: ${fake("beat")}`,
       ]);
-      await allUp(run, ["app", "beat"]);
+      await run.up("app", "beat");
       box.write("go", "");
       expect((await run.exit()).code).toBe(3);
       const log = ["asked app by SIGINT", "asked beat", "ended app", "ended beat"];
-      expect(lines(box.read("log")).sort()).toEqual(log);
+      expect(box.lines("log").sort()).toEqual(log);
     });
   },
   [compiled],

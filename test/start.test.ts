@@ -6,12 +6,12 @@ import os from "node:os";
 import path from "node:path";
 import {
   asUser,
-  type Box,
   bun,
   forever,
   freePort,
   hasIPv6,
   hasNamespaces,
+  isRoot,
   listener,
   occupy,
   onSignal,
@@ -21,8 +21,6 @@ import {
   serve,
   tellsProc,
 } from "./harness.ts";
-
-const log = (box: Box) => box.read("log").split("\n").slice(0, -1);
 
 section("start", (it) => {
   it("is top-down, each process once the one above listens, release first", async (box) => {
@@ -47,9 +45,8 @@ section("start", (it) => {
     expect(time("one")).toBeGreaterThanOrEqual(290); // it slept 300 ms before it listened
     expect(time("two")).toBeGreaterThanOrEqual(190);
     const order = ["release", "released", "one", "one listens", "two", "two listens", "web"];
-    expect(log(box)).toEqual(order);
-    run.signal("SIGTERM");
-    expect((await run.exit()).code).toBe(0);
+    expect(box.lines("log")).toEqual(order);
+    await run.stopsWell();
     expect(run.stderr.lines.filter((text) => text.includes("ready in"))).toHaveLength(1);
   });
 
@@ -99,7 +96,7 @@ grep -E '^Sig(Ign|Blk)' /proc/self/status # not those of sh: BusyBox's ignores S
       ]);
       const { code } = await run.exit().finally(stop);
       expect(run.stderr.text).toMatch(new RegExp(`^entrypoint \\| .*port ${port} .*already`, "m"));
-      expect([code, fs.existsSync(path.join(box.dir, "started"))]).toEqual([2, false]);
+      expect([code, box.has("started")]).toEqual([2, false]);
     }
   });
 
@@ -118,7 +115,7 @@ grep -E '^Sig(Ign|Blk)' /proc/self/status # not those of sh: BusyBox's ignores S
     const { port, stop } = occupy("127.0.0.1");
     const run = box.procfile(["release: true", "web: touch started"], { env: { PORT: `${port}` } });
     const { code } = await run.exit().finally(stop);
-    expect([code, fs.existsSync(path.join(box.dir, "started"))]).toEqual([2, false]);
+    expect([code, box.has("started")]).toEqual([2, false]);
   });
 
   it("gives up after ENTRYPOINT_READY seconds, with who, where and a hint", async (box) => {
@@ -137,8 +134,8 @@ grep -E '^Sig(Ign|Blk)' /proc/self/status # not those of sh: BusyBox's ignores S
     );
     expect(ms).toBeGreaterThan(990);
     expect(code).toBe(1);
-    expect(log(box).sort()).toEqual(["app TERM", "first TERM"]);
-    expect(fs.existsSync(path.join(box.dir, "started"))).toBe(false);
+    expect(box.lines("log").sort()).toEqual(["app TERM", "first TERM"]);
+    expect(box.has("started")).toBe(false);
   });
 
   it("waits for none with ENTRYPOINT_READY=0", async (box) => {
@@ -160,9 +157,9 @@ grep -E '^Sig(Ign|Blk)' /proc/self/status # not those of sh: BusyBox's ignores S
       ]);
       expect((await run.exit()).code).toBe(code);
       expect(run.stderr.text).toMatch(new RegExp(`^entrypoint \\| app: exit code ${code} `, "m"));
-      expect(fs.existsSync(path.join(box.dir, "started"))).toBe(false);
+      expect(box.has("started")).toBe(false);
     }
-    expect(log(box)).toEqual(["first TERM", "first TERM"]);
+    expect(box.lines("log")).toEqual(["first TERM", "first TERM"]);
   });
 
   it("is over when an earlier process ends while a later one is waited for", async (box) => {
@@ -175,7 +172,7 @@ grep -E '^Sig(Ign|Blk)' /proc/self/status # not those of sh: BusyBox's ignores S
     await run.line(/^two +\| waiting/);
     process.kill(await run.descendant(new RegExp(`httpd.*:${one}`)), "SIGKILL");
     expect((await run.exit()).code).toBe(137);
-    expect(fs.existsSync(path.join(box.dir, "started"))).toBe(false);
+    expect(box.has("started")).toBe(false);
   });
 
   it("is over with the code of a release job that fails", async (box) => {
@@ -183,7 +180,7 @@ grep -E '^Sig(Ign|Blk)' /proc/self/status # not those of sh: BusyBox's ignores S
     expect((await run.exit()).code).toBe(7);
     expect(run.stdout.lines).toEqual(["release | no"]);
     expect(run.stderr.text).toMatch(/^entrypoint \| release: exit code 7 /m);
-    expect(fs.existsSync(path.join(box.dir, "started"))).toBe(false);
+    expect(box.has("started")).toBe(false);
   });
 
   it("does not take the end of a release job for the first exit", async (box) => {
@@ -226,8 +223,7 @@ section(
         await run.line(/ready in .*app [\d.]+ m?s, nginx/);
         const answer = await fetch(`http://127.0.0.1:${port}/`);
         expect([answer.status, await answer.text()]).toEqual([200, "here"]);
-        run.signal("SIGTERM");
-        expect((await run.exit()).code).toBe(0);
+        await run.stopsWell();
       });
 
     it("that is another program's UNIX socket is refused, and another kind of file stays", async (box) => {
@@ -271,8 +267,7 @@ section(
       const run = box.start(server(`hostname: "${hostname}", port: process.env.PORT`), { env });
       await run.line(/ready in .*app [\d.]+ m?s, nginx/);
       expect(await (await fetch(`http://127.0.0.1:${port}/`)).text()).toBe("here");
-      run.signal("SIGTERM");
-      expect((await run.exit()).code).toBe(0);
+      await run.stopsWell();
     });
 
     it("that nobody wrote in the line of one above others is warned of at a stop", async (box) => {
@@ -284,8 +279,7 @@ section(
         },
       );
       await run.line(/ready in/);
-      run.signal("SIGTERM");
-      expect((await run.exit()).code).toBe(0);
+      await run.stopsWell();
       const warnings = run.stderr.lines.filter((line) => line.includes("did not wait"));
       expect(warnings).toEqual([
         `entrypoint | app: listens on port ${unknown}, and those below did not wait for it: write PORT=${unknown} in front of its command`,
@@ -299,8 +293,7 @@ section(
       });
       const [line] = await run.line(/^entrypoint \| ready in .*/);
       expect(line).toMatch(/: web [\d.]+ m?s$/);
-      run.signal("SIGTERM");
-      expect((await run.exit()).code).toBe(0);
+      await run.stopsWell();
     });
   },
   tellsProc,
@@ -308,7 +301,7 @@ section(
 
 section("a pipe", (it) => {
   it("can be opened as /dev/stdout by another user of the container", async (box) => {
-    if (process.getuid?.() !== 0) return;
+    if (!isRoot) return;
     fs.chmodSync(box.dir, 0o755);
     const other = asUser(54_321).join(" ");
     const run = box.procfile([

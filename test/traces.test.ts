@@ -17,14 +17,11 @@
 import { expect } from "bun:test";
 import fs from "node:fs";
 import path from "node:path";
-import { type Box, type Run, root, runtimes, section } from "./harness.ts";
+import { entriesOf, LABELS } from "./entries.ts";
+import { type Box, node, python, type Run, runtimes, section, untilGo } from "./harness.ts";
 
-const LABELS = "logging.googleapis.com/labels";
 const MOST = 262144; // bytes of an entry that Cloud Logging takes
 const folder = path.join(import.meta.dir, "traces");
-const SYSTEM = "/usr/sbin:/usr/bin:/sbin:/bin"; // Debian's python3, not one of this machine
-const python = Bun.which("python3", { PATH: SYSTEM }) ?? "python3";
-const node = path.join(root, "node_modules/.bin/node");
 const forever = "exec sleep 1000";
 
 // ---- The texts
@@ -107,18 +104,16 @@ function sample([source, marker]: [string, string]): string {
 
 /** The messages of one process, each in an entry that has nothing else. */
 function messagesOf(run: Run, process: string, stream: "stdout" | "stderr" = "stdout"): string[] {
-  const label = { [LABELS]: { process } };
-  return run[stream].lines.flatMap((line) => {
-    const entry = JSON.parse(line);
-    if (entry[LABELS].process !== process) return [];
-    expect(entry).toEqual({ message: entry.message, ...label });
-    expect(Buffer.byteLength(line)).toBeLessThan(MOST);
-    return [entry.message];
+  expect(run[stream].lines.filter((line) => Buffer.byteLength(line) >= MOST)).toEqual([]);
+  return entriesOf(run, process, stream).map((entry) => {
+    const { message = "" } = entry;
+    expect(entry).toEqual({ message, [LABELS]: { process } });
+    return message;
   });
 }
 
 /** The entries of each block. */
-function entriesOf(messages: string[]): { marker: string; entries: string[] }[] {
+function entriesByBlock(messages: string[]): { marker: string; entries: string[] }[] {
   const all: { marker: string; entries: string[] }[] = [];
   for (const message of messages) {
     if (/^== .*$/.test(message)) all.push({ marker: message, entries: [] });
@@ -143,7 +138,7 @@ function settled({ marker, trace }: Block, entries: string[], inOneWrite: boolea
 /** The blocks of a text with whose entries something is wrong. */
 function wrongIn(name: string, text: string, messages: string[], inOneWrite: boolean): Wrong[] {
   const blocks = blocksOf(text);
-  const found = entriesOf(messages);
+  const found = entriesByBlock(messages);
   expect(found.map(({ marker }) => marker)).toEqual(blocks.map(({ marker }) => marker));
   return blocks.flatMap((block, i) => {
     const entries = settled(block, found[i]?.entries ?? [], inOneWrite);
@@ -175,8 +170,7 @@ async function runAll(
   );
   const run = box.procfile(lines, { env: { ENTRYPOINT_LOG: log } });
   for (const name of Object.keys(commands)) await run.line(endOf(name));
-  run.signal("SIGTERM");
-  await run.exit();
+  await run.stop();
   return run;
 }
 
@@ -313,7 +307,7 @@ section(
         const messages = messagesOf(run, "app");
         expect(`${messages.join("\n")}\n`).toBe(text);
         // Ruby writes the cause directly behind the effect, as if it were a trace of its own.
-        return entriesOf(messages).flatMap(({ marker, entries }, i) => {
+        return entriesByBlock(messages).flatMap(({ marker, entries }, i) => {
           const wanted = both[i]?.traces ?? [];
           const chained =
             marker.match(/ruby/g)?.length === 2 && entries.join("\n") === wanted.join("\n");
@@ -374,7 +368,6 @@ section(
       ];
       box.write("first.txt", `${first}\n`);
       box.write("rest.txt", `${rest}\n`);
-      const untilGo = "while ! [ -e go ]; do sleep 0.01; done";
       const run = box.procfile([`app: cat first.txt; ${untilGo}; cat rest.txt`], {
         env: { ENTRYPOINT_LOG: "json" },
       });
@@ -528,8 +521,7 @@ section(
         await run.line(new RegExp(`${RegExp.escape(last)},"${LABELS}":.*"process":"${name}"`));
         expect(messagesOf(run, name).join("\n")).toBe(text);
       }
-      run.signal("SIGTERM");
-      await run.exit();
+      await run.stop();
     });
 
     it("leaves a trace as it is in text", async (box) => {
