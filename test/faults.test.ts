@@ -578,13 +578,15 @@ section(
       expect(ms).toBeLessThan(9000); // the grace
     });
 
-    it("of a process that needs 5 s lets it have them", async (box) => {
-      const last = "sleep 5; echo done; exit 0";
-      const run = box.procfile([`slow: ${onSignal("TERM", "slow", last)}; ${forever}`]);
+    it("of a process that needs most of the grace lets it have that", async (box) => {
+      const last = "sleep 2.5; echo done; exit 0";
+      const run = box.procfile([`slow: ${onSignal("TERM", "slow", last)}; ${forever}`], {
+        env: { ENTRYPOINT_GRACE: "4" },
+      });
       await run.up("slow");
       const { code, stopMs } = await run.stop();
       expect([code, run.stdout.lines.at(-1)]).toEqual([0, "slow | done"]);
-      expect(stopMs).toBeGreaterThan(4990);
+      expect(stopMs).toBeGreaterThan(2490);
       expect(stopMs).toBeLessThan(9000);
     });
 

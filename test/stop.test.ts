@@ -119,9 +119,8 @@ section("stop", (it) => {
       ]);
       await run.up("one", "two");
       run.signal("SIGTERM");
-      process.kill(run.pid, "SIGTERM"); // at once: the same, as timeout(1) sends it
       await run.line(/^two \| asked/);
-      if (second === "SIGTERM") await Bun.sleep(20); // no longer the same
+      if (second === "SIGTERM") await Bun.sleep(25); // else it is the same
       run.signal(second);
       const { code, stopMs } = await run.exit();
       expect(code).toBe(137);
@@ -130,6 +129,21 @@ section("stop", (it) => {
       expect(run.stderr.text).toMatch(why);
     });
   }
+
+  it("takes a signal that comes twice at once for one, as timeout(1) sends it", async (box) => {
+    // A busy machine may put 20 ms between the two, and then they are two, but not each time.
+    const codes: number[] = [];
+    for (let tries = 0; tries < 5 && !codes.includes(0); tries++) {
+      const run = box.procfile([
+        `one: ${onSignal("TERM", "one", "sleep 0.1; exit 0")}; ${forever}`,
+      ]);
+      await run.up("one");
+      run.signal("SIGTERM");
+      process.kill(run.pid, "SIGTERM");
+      codes.push((await run.exit()).code);
+    }
+    expect(codes).toContain(0);
+  });
 
   it("during the start stops what has started and starts nothing more", async (box) => {
     const port = await freePort();
