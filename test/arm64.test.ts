@@ -7,6 +7,7 @@ import { LABELS } from "./entries.ts";
 import {
   forever,
   freePort,
+  launchApp,
   onSignal,
   onTerminal,
   type Runtime,
@@ -81,8 +82,7 @@ function tests(): void {
       });
 
       it("names the program that is missing: 127", async (box) => {
-        const env = { PORT: `${await freePort()}`, APP_PORT: `${await freePort()}` };
-        const run = box.start(["./missing"], { env });
+        const { run } = await launchApp(box, ["./missing"]);
         expect((await run.exit()).code).toBe(127);
         expect(run.stderr.text).toMatch(/^entrypoint \| app: .*\(\.\/missing not found\)/m);
       });

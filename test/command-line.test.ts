@@ -4,7 +4,7 @@ import { expect } from "bun:test";
 import fs from "node:fs";
 import path from "node:path";
 import manifest from "../package.json";
-import { type Box, forever, freePort, type Run, root, section } from "./harness.ts";
+import { type Box, busyboxIn, forever, freePort, type Run, root, section } from "./harness.ts";
 
 /** Runs it to the end, and gives what it said there. */
 async function ended(box: Box, args: string[], env: Record<string, string> = {}) {
@@ -162,10 +162,7 @@ section("the Procfile", (it) => {
 
   it("runs where sh is BusyBox", async (box) => {
     const bin = path.join(box.base, "bin");
-    fs.mkdirSync(bin);
-    const busybox = Bun.which("busybox") ?? "";
-    for (const name of ["sh", "sleep", "cat", "mkfifo"])
-      fs.symlinkSync(busybox, path.join(bin, name));
+    busyboxIn(bin, "sh", "sleep", "cat", "mkfifo");
     const run = box.procfile([`up: ${forever}`, "job: readlink /proc/$$/exe; exit 4"], {
       env: { PATH: `${bin}:${process.env.PATH}` },
     });

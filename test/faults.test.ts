@@ -7,9 +7,11 @@ import { connect } from "node:net";
 import os from "node:os";
 import path from "node:path";
 import {
+  ask,
   asUser,
   type Box,
   binaries,
+  busyboxIn,
   eventually,
   forever,
   freePort,
@@ -95,11 +97,7 @@ const startFaults: Fault[] = [
   {
     what: "nginx that is missing",
     args: ["sh", "-c", "exec busybox httpd -f -p 127.0.0.1:$PORT"],
-    before: (box) => {
-      fs.mkdirSync(path.join(box.dir, "bin"));
-      for (const name of ["sh", "busybox"])
-        fs.symlinkSync(Bun.which("busybox") ?? "", path.join(box.dir, "bin", name));
-    },
+    before: ({ dir }) => busyboxIn(path.join(dir, "bin"), "sh", "busybox"),
     env: { PATH: "bin" },
     code: 127,
     says: [/^entrypoint \| nginx: exit code 127 \(nginx not found\)/m],
@@ -258,11 +256,11 @@ section(
       if (!hasIPv6) return;
       const [port, app] = [await freePort(), await freePort()];
       box.write("page", "from ::1\n");
-      const words = ["busybox", "httpd", "-f", "-p", `[::1]:${app}`];
-      const run = box.start(words, { env: { PORT: `${port}`, APP_PORT: `${app}` } });
+      const run = box.start(serve(app, "[::1]").split(" "), {
+        env: { PORT: `${port}`, APP_PORT: `${app}` },
+      });
       await run.line(/ready in/);
-      const answer = await fetch(`http://127.0.0.1:${port}/page`);
-      expect([answer.status, await answer.text()]).toEqual([200, "from ::1\n"]);
+      expect(await ask(`http://127.0.0.1:${port}/page`)).toBe("200 from ::1\n");
       await run.stopsWell();
     });
 
@@ -603,11 +601,11 @@ section(
       const size = 20_000_000;
       box.write("big", Buffer.alloc(size));
       const [port, app] = [await freePort(), await freePort()];
-      const run = box.start(["busybox", "httpd", "-f", "-p", `127.0.0.1:${app}`], {
+      const run = box.start(serve(app).split(" "), {
         env: { PORT: `${port}`, APP_PORT: `${app}` },
       });
       await run.line(/ready in/);
-      const ask = async (page: string) => {
+      const download = async (page: string) => {
         const socket = connect({ port, host: "127.0.0.1" });
         const got = {
           socket,
@@ -622,8 +620,8 @@ section(
         await eventually(`the first bytes of ${page}`, () => got.bytes > 0);
         return got;
       };
-      const idle = await ask("none");
-      const slow = await ask("big");
+      const idle = await download("none");
+      const slow = await download("big");
       slow.socket.pause();
       run.signal("SIGTERM");
       await within("the idle connection's end", idle.closed);

@@ -621,6 +621,12 @@ export function inShell(first: string): Wrap {
   return (command) => ["sh", "-c", `${first}; exec "$@"`, "sh", ...command];
 }
 
+/** A directory for PATH in which these names are BusyBox's. */
+export function busyboxIn(directory: string, ...names: string[]): void {
+  fs.mkdirSync(directory);
+  for (const name of names) fs.symlinkSync(Bun.which("busybox") ?? "", path.join(directory, name));
+}
+
 /** Another user, to whom the box's directories must be open: a number that nobody has, or a name. */
 export function asUser(user: number | string, group = user): string[] {
   return ["setpriv", "--reuid", `${user}`, "--regid", `${group}`, "--clear-groups", "--"];

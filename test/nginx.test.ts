@@ -4,6 +4,7 @@ import { expect } from "bun:test";
 import fs from "node:fs";
 import path from "node:path";
 import {
+  ask,
   asUser,
   type Box,
   commandLine,
@@ -28,6 +29,12 @@ function confOf(box: Box): string {
     .globSync("**/*.conf", { cwd: path.join(box.tmp, directory) })
     .map((name) => fs.readFileSync(path.join(box.tmp, directory, name), "utf8"));
   return conf;
+}
+
+async function openWebSocket(port: number): Promise<WebSocket> {
+  const socket = new WebSocket(`ws://127.0.0.1:${port}/ws`);
+  await within("the socket", new Promise((resolve) => socket.addEventListener("open", resolve)));
+  return socket;
 }
 
 /** Asks for /headers with exactly these header lines, and gives what the app got. */
@@ -77,18 +84,14 @@ section("the article's own case", (it) => {
 
     const run = box.start([], { env: { PORT: `${port}`, HOME: process.env.HOME ?? "/" } });
     await run.line(/ready in/);
-    const page = await fetch(`http://127.0.0.1:${port}/`);
-    expect([page.status, await page.text()]).toEqual([200, "Hello from Python\n"]);
-    const picture = await fetch(`http://127.0.0.1:${port}/static/picture.svg`);
-    expect([picture.status, await picture.text()]).toEqual([
-      200,
-      fs.readFileSync(path.join(staticFiles, "picture.svg"), "utf8"),
-    ]);
+    const url = `http://127.0.0.1:${port}`;
+    expect(await ask(url)).toBe("200 Hello from Python\n");
+    const picture = fs.readFileSync(path.join(staticFiles, "picture.svg"), "utf8");
+    expect(await ask(`${url}/static/picture.svg`)).toBe(`200 ${picture}`);
     await run.line(/^nginx \| 127\.0\.0\.1 .*"GET \/ HTTP\/1\.1" 200 /);
     await run.line(/^nginx \| 127\.0\.0\.1 .*"GET \/static\/picture\.svg HTTP\/1\.1" 200 /);
     await run.line(/^app {3}\| .*GET \/ HTTP/);
-    const missing = await fetch(`http://127.0.0.1:${port}/static/missing`);
-    expect(missing.status).toBe(404);
+    expect(await ask(`${url}/static/missing`)).toStartWith("404 ");
     await run.line(/^nginx \| .*\[error\].*\/static\/missing/); // error_log /dev/stdout
     expect(run.stdout.text).toContain("[error]");
     await run.stopsWell();
@@ -191,10 +194,9 @@ section("nginx", (it) => {
 
   it("passes on a WebSocket", async (box) => {
     const demo = await startDemo(box);
-    const socket = new WebSocket(`ws://127.0.0.1:${demo.port}/ws`);
+    const socket = await openWebSocket(demo.port);
     const messages: string[] = [];
     socket.onmessage = (event) => messages.push(String(event.data));
-    await within("the socket", new Promise((resolve) => socket.addEventListener("open", resolve)));
     const texts = ["hello", "größe", "x".repeat(100_000)];
     for (const text of texts) {
       socket.send(text);
@@ -221,14 +223,14 @@ section("nginx", (it) => {
 
   it("ends with connections that never end before the grace is over", async (box) => {
     const demo = await startDemo(box, { env: { ENTRYPOINT_GRACE: "3" } });
-    const socket = new WebSocket(`ws://127.0.0.1:${demo.port}/ws`);
-    await within("the socket", new Promise((resolve) => socket.addEventListener("open", resolve)));
+    const socket = await openWebSocket(demo.port);
     const raw = new Raw(demo.port).send("GET /slow?ms=60000 HTTP/1.1\r\nHost: x\r\n\r\n");
     await demo.run.line(/^app {3}\| GET \/slow/);
     const { code, stopMs } = await demo.run.stop();
     expect(code).toBe(0); // they had to be cut off, but nothing had to be killed
     expect(stopMs).toBeLessThan(6000);
     await raw.everything();
+    socket.close();
     raw.close();
   });
 

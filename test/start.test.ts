@@ -5,6 +5,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import {
+  ask,
   asUser,
   bun,
   forever,
@@ -12,6 +13,7 @@ import {
   hasIPv6,
   hasNamespaces,
   isRoot,
+  launchApp,
   listener,
   occupy,
   onSignal,
@@ -236,12 +238,10 @@ section(
           old.stop(true);
           fs.renameSync(`${place}.old`, place);
         }
-        const port = await freePort();
-        const env = { PORT: `${port}`, APP_PORT: place };
-        const run = box.start(server("unix: process.env.PORT"), { env });
+        const env = { APP_PORT: place };
+        const { run, url } = await launchApp(box, server("unix: process.env.PORT"), { env });
         await run.line(/ready in .*app [\d.]+ m?s, nginx/);
-        const answer = await fetch(`http://127.0.0.1:${port}/`);
-        expect([answer.status, await answer.text()]).toEqual([200, "here"]);
+        expect(await ask(url)).toBe("200 here");
         await run.stopsWell();
       });
 
@@ -260,9 +260,9 @@ section(
     });
 
     it("that is not $PORT is told, then with its cure", async (box) => {
-      const [port, app, real] = [await freePort(), await freePort(), await freePort()];
-      const env = { PORT: `${port}`, APP_PORT: `${app}`, ENTRYPOINT_READY: "3" };
-      const run = box.start(server(`port: ${real}`), { env });
+      const real = await freePort();
+      const env = { ENTRYPOINT_READY: "3" };
+      const { run, appPort: app } = await launchApp(box, serve(real).split(" "), { env });
       await run.line(
         new RegExp(
           `^entrypoint \\| app: does not listen on port ${app} yet; it listens on port ${real}$`,
@@ -281,11 +281,10 @@ section(
       const own = Object.values(os.networkInterfaces()).flatMap((all) => all ?? []);
       const hostname = own.find(({ internal, family }) => !internal && family === "IPv4")?.address;
       if (!hostname) return;
-      const port = await freePort();
-      const env = { PORT: `${port}`, APP_PORT: `${await freePort()}` };
-      const run = box.start(server(`hostname: "${hostname}", port: process.env.PORT`), { env });
+      const there = server(`hostname: "${hostname}", port: process.env.PORT`);
+      const { run, url } = await launchApp(box, there);
       await run.line(/ready in .*app [\d.]+ m?s, nginx/);
-      expect(await (await fetch(`http://127.0.0.1:${port}/`)).text()).toBe("here");
+      expect(await ask(url)).toBe("200 here");
       await run.stopsWell();
     });
 
