@@ -587,7 +587,7 @@ export function section(name: string, define: (it: It) => void, on: Runtime[] = 
   for (const runtime of on) {
     if (runtime.sections && !runtime.sections.includes(name)) continue;
     describe(`${name} (${runtime.name})`, () => {
-      define((title, body, ms = 60_000) => {
+      define((title, body, ms = 120_000) => {
         test(
           title,
           async () => {

@@ -535,7 +535,7 @@ section(
         await eventually("a request in the app", () => underWay(run) === 1);
         const { code, stopMs } = await run.stop();
         expect(code).toBe(0);
-        expect(stopMs).toBeLessThan(5000); // long before the 9 of ENTRYPOINT_GRACE
+        expect(stopMs).toBeLessThan(7500); // before the last fifth of ENTRYPOINT_GRACE
         expect(await request).not.toStartWith("200");
       });
 

@@ -49,7 +49,7 @@ section("stop", (it) => {
           names.toReversed().flatMap((name) => [`${name} TERM`, `${name} ends`]),
         );
       expect(code).toBe(0);
-      expect(stopMs).toBeLessThan(5000);
+      expect(stopMs).toBeLessThan(7500);
       const plan = tells
         ? "stopping web, beat, worker, then app, then store"
         : "stopping web, then beat, then worker, then app, then store"; // bottom-up
@@ -227,7 +227,7 @@ section("stop", (it) => {
       await run.up("web");
       const { code, stopMs } = await run.stop();
       expect([command, code, box.lines("log")]).toEqual([command, 0, ["asked"]]);
-      expect(stopMs).toBeLessThan(5000);
+      expect(stopMs).toBeLessThan(7500);
       box.remove("log");
     }
   });
