@@ -180,19 +180,20 @@ section("stop", (it) => {
     }
   });
 
+  const lastGone = "while kill -0 $(cat last) 2>/dev/null; do sleep 0.01; done";
   const ends: [string, string, string, number][] = [
     ["0 for who exits with 0", "exit 0", "exit 0", 0],
     ["0 for who dies of the signal", "trap - TERM; kill $$", "exit 0", 0],
     ["0 for 128+n", "exit 143", "exit 0", 0],
     ["the other code of one", "exit 5", "exit 0", 5],
-    ["the first other code in time", "sleep 0.2; exit 5", "exit 4", 4],
+    ["the first other code in time", `${lastGone}; exit 5`, "exit 4", 4],
     ["128+n of another signal", "kill -KILL $$", "exit 0", 137],
   ];
   for (const [title, first, last, expected] of ends) {
     it(`ends with ${title}`, async (box) => {
       const run = box.procfile([
         `first: ${onSignal("TERM", "first", first)}; ${forever}`,
-        `last: ${onSignal("TERM", "last", last)}; ${forever}`,
+        `last: echo $$ >last; ${onSignal("TERM", "last", last)}; ${forever}`,
       ]);
       await run.up("first", "last");
       expect((await run.stop()).code).toBe(expected);
