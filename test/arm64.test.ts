@@ -3,17 +3,19 @@
 import { describe, expect, test } from "bun:test";
 import fs from "node:fs";
 import path from "node:path";
+import { LABELS } from "./entries.ts";
 import {
-  type Box,
   forever,
   freePort,
-  launchDemo,
+  launchApp,
   onSignal,
   onTerminal,
   type Runtime,
   root,
   section,
   serve,
+  startDemo,
+  untilGo,
 } from "./harness.ts";
 
 const libraries = "/usr/aarch64-linux-gnu";
@@ -21,8 +23,6 @@ const arm64: Runtime = {
   name: "arm64",
   command: ["qemu-aarch64", "-L", libraries, path.join(root, "dist/entrypoint-linux-arm64")],
 };
-
-const log = (box: Box) => box.read("log").split("\n").slice(0, -1);
 
 /** An exit code, and what is said of it. */
 const ends: [what: string, line: string, code: number, says: RegExp][] = [
@@ -41,16 +41,14 @@ function tests(): void {
           `app: PORT=${port} sh -c 'sleep 0.3; echo app >>log; exec ${serve(port)}'`,
           `web: echo web >>log; ${forever}`,
         ]);
-        await run.line(/^web +\| up/);
-        run.signal("SIGTERM");
-        expect((await run.exit()).code).toBe(0);
-        expect(log(box)).toEqual(["release", "app", "web"]);
+        await run.up("web");
+        await run.stopsWell();
+        expect(box.lines("log")).toEqual(["release", "app", "web"]);
         expect(run.stderr.text).toContain("SIGTERM: stopping web, then app");
       });
 
       it("puts COMMAND behind nginx, and a stop drains both", async (box) => {
-        const { run, url } = await launchDemo(box);
-        await run.line(/ready in/);
+        const { run, url } = await startDemo(box);
         expect(await (await fetch(url)).text()).toContain("Hello from the app");
         const picture = await fetch(`${url}/static/picture.svg`);
         expect(picture.headers.get("content-type")).toBe("image/svg+xml");
@@ -66,12 +64,12 @@ function tests(): void {
         it(`fails fast with ${what}: ${code}`, async (box) => {
           const run = box.procfile([
             `other: ${onSignal("TERM", "other")}; ${forever}`,
-            `web: while ! [ -e go ]; do sleep 0.01; done; ${line}`,
+            `web: ${untilGo}; ${line}`,
           ]);
-          await run.line(/^other \| up/);
+          await run.up("other");
           box.write("go", "");
           expect((await run.exit()).code).toBe(code);
-          expect(log(box)).toEqual(["other TERM"]);
+          expect(box.lines("log")).toEqual(["other TERM"]);
           expect(run.stderr.text).toMatch(says);
         });
 
@@ -84,8 +82,7 @@ function tests(): void {
       });
 
       it("names the program that is missing: 127", async (box) => {
-        const env = { PORT: `${await freePort()}`, APP_PORT: `${await freePort()}` };
-        const run = box.start(["./missing"], { env });
+        const { run } = await launchApp(box, ["./missing"]);
         expect((await run.exit()).code).toBe(127);
         expect(run.stderr.text).toMatch(/^entrypoint \| app: .*\(\.\/missing not found\)/m);
       });
@@ -100,9 +97,8 @@ function tests(): void {
         const run = box.procfile([`deaf: trap '' TERM; ${forever}`], {
           env: { ENTRYPOINT_GRACE: "1" },
         });
-        await run.line(/^deaf \| up/);
-        run.signal("SIGTERM");
-        expect((await run.exit()).code).toBe(137);
+        await run.up("deaf");
+        expect((await run.stop()).code).toBe(137);
         expect(run.stderr.text).toContain("entrypoint | deaf: did not stop in time: killed");
       });
 
@@ -122,7 +118,7 @@ function tests(): void {
           env: { ENTRYPOINT_LOG: "json" },
         });
         expect((await run.exit()).code).toBe(3);
-        const labels = { "logging.googleapis.com/labels": { process: "app" } };
+        const labels = { [LABELS]: { process: "app" } };
         const [own = "", plain = ""] = run.stdout.lines;
         expect(own).toContain("12345678901234567890");
         expect(JSON.parse(own)).toMatchObject({ message: "m", ...labels });
@@ -139,7 +135,7 @@ function tests(): void {
         run.remember();
         process.kill(Number(box.read("pid")), "SIGINT");
         expect((await run.exit()).code).toBe(0);
-        expect(log(box)).toEqual(["web TERM"]);
+        expect(box.lines("log")).toEqual(["web TERM"]);
       });
     },
     [arm64],

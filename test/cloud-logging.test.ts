@@ -4,35 +4,17 @@
 
 import { expect } from "bun:test";
 import fs from "node:fs";
+import { type Entry, entriesOf, LABELS, TRACE } from "./entries.ts";
 import {
-  type Box,
   eventually,
   forever,
   freePort,
-  type Launched,
-  launchDemo,
   onSignal,
   Raw,
-  type Run,
   section,
+  serve,
+  startDemo,
 } from "./harness.ts";
-
-const LABELS = "logging.googleapis.com/labels";
-const TRACE = "logging.googleapis.com/trace";
-
-type Entry = Record<string, unknown> & { message?: string; severity?: string };
-
-function entriesOf(run: Run, process: string, stream: "stdout" | "stderr" = "stdout"): Entry[] {
-  return run[stream].lines
-    .map((line) => JSON.parse(line))
-    .filter((entry) => entry[LABELS].process === process);
-}
-
-async function startDemo(box: Box, env: Record<string, string>): Promise<Launched> {
-  const demo = await launchDemo(box, { env });
-  await demo.run.line(/ready in/);
-  return demo;
-}
 
 /** Sends a request as it is, and waits for the end of the answer. */
 async function ask(port: number, lines: string[]): Promise<void> {
@@ -40,17 +22,19 @@ async function ask(port: number, lines: string[]): Promise<void> {
   await new Raw(port).send(request).everything();
 }
 
-async function stopped(run: Run): Promise<void> {
-  run.signal("SIGTERM");
-  expect((await run.exit()).code).toBe(0);
+/** Whether somebody has a connection to this port: its socket names the address of the other end. */
+function isConnectedTo(port: number): boolean {
+  const hex = port.toString(16).toUpperCase().padStart(4, "0");
+  const ESTABLISHED = "01";
+  return new RegExp(`^ *\\d+: \\S+ 0100007F:${hex} ${ESTABLISHED} `, "m").test(
+    fs.readFileSync("/proc/net/tcp", "latin1"),
+  );
 }
 
 section("nginx's access lines", (it) => {
   it("have a severity by status, and the request's trace", async (box) => {
-    const { run, port } = await startDemo(box, {
-      ENTRYPOINT_LOG: "json",
-      GOOGLE_CLOUD_PROJECT: "my-project",
-    });
+    const env = { ENTRYPOINT_LOG: "json", GOOGLE_CLOUD_PROJECT: "my-project" };
+    const { run, port } = await startDemo(box, { env });
     const [id, other] = ["06796866738c859f2f19b7cfb3214824", "105445aa7843bc8bf206b12000100000"];
     const parent = `00-${id}-00f067aa0ba902b7-01`;
     const context = `${other}/1;o=1`;
@@ -90,10 +74,8 @@ section("nginx's access lines", (it) => {
   });
 
   it("are one entry each, whatever a client sends", async (box) => {
-    const { run, port } = await startDemo(box, {
-      ENTRYPOINT_LOG: "json",
-      GOOGLE_CLOUD_PROJECT: "p",
-    });
+    const env = { ENTRYPOINT_LOG: "json", GOOGLE_CLOUD_PROJECT: "p" };
+    const { run, port } = await startDemo(box, { env });
     const hostile = [
       '", "severity": "EMERGENCY", "x": "',
       '\\", \\"severity\\": \\"ALERT',
@@ -120,7 +102,7 @@ section("nginx's access lines", (it) => {
       await ask(port, [`GET /${path} HTTP/1.1`, "Host: x", user, ...headers]);
       await ask(port, [`GET /${text.replace(/[\s\x7f]/g, "")} HTTP/1.1`, "Host: x"]);
     }
-    await stopped(run);
+    await run.stopsWell();
     const entries = entriesOf(run, "nginx");
     expect(entries).toHaveLength(2 * hostile.length);
     for (const { message, severity, ...rest } of entries) {
@@ -140,7 +122,7 @@ section("nginx's access lines", (it) => {
   });
 
   it("end with X-Forwarded-For as text, and with nothing new", async (box) => {
-    const { run, port } = await startDemo(box, { GOOGLE_CLOUD_PROJECT: "p" });
+    const { run, port } = await startDemo(box, { env: { GOOGLE_CLOUD_PROJECT: "p" } });
     const trace = "traceparent: 00-06796866738c859f2f19b7cfb3214824-00f067aa0ba902b7-01";
     await ask(port, [
       "GET /x HTTP/1.1",
@@ -148,7 +130,7 @@ section("nginx's access lines", (it) => {
       trace,
       "X-Forwarded-For: 203.0.113.9, 10.0.0.1",
     ]);
-    await stopped(run);
+    await run.stopsWell();
     expect(run.stdout.text).toMatch(
       /^nginx \| 127\.0\.0\.1 - - \[.*\] "GET \/x HTTP\/1\.1" 404 \d+ "-" "-" "203\.0\.113\.9, 10\.0\.0\.1"$/m,
     );
@@ -170,13 +152,11 @@ section("nginx's error lines", (it) => {
   });
 
   it("have it from a real nginx", async (box) => {
-    const { run, port } = await startDemo(box, { ENTRYPOINT_LOG: "json" });
+    const { run, port, appPort } = await startDemo(box, { env: { ENTRYPOINT_LOG: "json" } });
     const app = await run.descendant(/test\/app\.ts$/);
     process.kill(app, "SIGSTOP");
     const answer = fetch(`http://127.0.0.1:${port}/slow`).catch(() => undefined);
-    await eventually("a request in nginx", () =>
-      fs.readFileSync(`/proc/${app}/stat`).includes(" T "),
-    );
+    await eventually("a request in nginx", () => isConnectedTo(appPort));
     process.kill(app, "SIGKILL");
     await answer;
     await run.exit();
@@ -246,29 +226,27 @@ section("raw", (it) => {
     await run.line(/up/);
     const own = (fd: number) => fs.readlinkSync(`/proc/${run.pid}/fd/${fd}`);
     expect(run.stdout.lines.slice(0, 2)).toEqual([own(1), own(2)]);
-    run.signal("SIGTERM");
-    expect((await run.exit()).code).toBe(0);
+    await run.stopsWell();
   });
 
   it("keeps order, exit codes and the stop, with nginx in front", async (box) => {
-    const { run, port } = await startDemo(box, env);
+    const { run, port } = await startDemo(box, { env });
     const slow = fetch(`http://127.0.0.1:${port}/slow?ms=700`);
     await run.line(/^GET \/slow/);
-    await stopped(run);
+    await run.stopsWell();
     expect(await (await slow).text()).toBe("slow, but here\n");
     expect(run.stdout.text).toMatch(/^127\.0\.0\.1 .*"GET \/slow\?ms=700 HTTP\/1\.1" 200 /m);
     expect(run.stderr.text).toMatch(/^entrypoint \| ready in /m);
 
     const [one, two] = [await freePort(), await freePort()];
     const lines = [
-      `app: PORT=${one} busybox httpd -f -p 127.0.0.1:${one}`,
-      `side: PORT=${two} busybox httpd -f -p 127.0.0.1:${two}`,
+      `app: PORT=${one} ${serve(one)}`,
+      `side: PORT=${two} ${serve(two)}`,
       `web: ${onSignal("TERM", "web")}; ${forever}`,
     ];
     const other = box.procfile(lines, { env });
     await other.line(/^up$/);
-    other.signal("SIGTERM");
-    expect((await other.exit()).code).toBe(0);
+    await other.stopsWell();
     expect(other.stderr.text).toContain("SIGTERM: stopping web, then side, then app");
   });
 

@@ -327,8 +327,7 @@ section(
       expect(response.status).toBe(200);
       await run.line(new RegExp(`^app {3}\\| GET ${path}$`));
       await run.line(new RegExp(`^nginx \\| .*"GET ${path} HTTP/1.1" 200 `));
-      run.signal("SIGTERM");
-      expect((await run.exit()).code).toBe(0);
+      await run.stopsWell();
     });
   },
   [compiled],

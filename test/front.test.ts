@@ -5,16 +5,18 @@ import { expect } from "bun:test";
 import fs from "node:fs";
 import path from "node:path";
 import {
+  asUser,
   type Box,
   fences,
-  freePort,
   hasNamespaces,
+  isRoot,
+  launchApp,
   type Options,
   runtimes,
   section,
+  startApp,
 } from "./harness.ts";
 
-const isRoot = process.getuid?.() === 0;
 // nginx is the same whatever starts it; its files are copied by each in its own way.
 const some = runtimes.filter(({ name }) => !["bun", "node"].includes(name));
 const phpFpm = fs.readdirSync("/usr/sbin").find((name) => /^php-fpm\d/.test(name));
@@ -30,38 +32,16 @@ const ECHO = `require("node:http").createServer((request, answer) => {
 }).listen(process.env.PORT)`;
 const echo = ["node", "-e", ECHO];
 
-interface Front {
-  url: string;
-  errors: () => string[];
-  stop: () => Promise<void>;
-}
-
 /** Starts it as a user that is not root, on a root that is read-only but for /tmp. */
 function readOnly(box: Box): NonNullable<Options["wrap"]> {
   fs.chmodSync(box.tmp, 0o777);
-  const user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--"];
   const mounts = 'mount --bind /tmp /tmp && mount -o remount,bind,ro / && exec "$@"';
   const inNamespace = ["unshare", "--mount", "sh", "-c", mounts, "sh"];
   return (command) => [
     ...(isRoot && hasNamespaces ? inNamespace : []),
-    ...(isRoot ? user : []),
+    ...(isRoot ? asUser(65_534) : []),
     ...command,
   ];
-}
-
-async function front(box: Box, command: string[], options: Options = {}): Promise<Front> {
-  const [port, appPort] = [await freePort(), await freePort()];
-  const env = { PORT: `${port}`, APP_PORT: `${appPort}`, DIR: box.dir, ...options.env };
-  const run = box.start(command, { ...options, env });
-  await run.line(/entrypoint \| ready in/); // uwsgi says it too
-  return {
-    url: `http://127.0.0.1:${port}`,
-    errors: () => run.stderr.lines.filter((line) => /\[(warn|error|crit|alert|emerg)\]/.test(line)),
-    stop: async () => {
-      run.signal("SIGTERM");
-      expect((await run.exit()).code).toBe(0);
-    },
-  };
 }
 
 /** What the app behind it was asked. */
@@ -77,7 +57,7 @@ section(
     it("has the files that are there, and the app has all else", async (box) => {
       box.write("static/there.css", "body { color: red }\n");
       box.write("static/docs/index.html", "<p>ü</p>\n");
-      const { url, errors, stop } = await front(box, echo);
+      const { run, url } = await startApp(box, echo);
       const file = await fetch(`${url}/static/there.css`);
       expect([file.status, await file.text()]).toEqual([200, "body { color: red }\n"]);
       expect((await fetch(`${url}/static/there.css`, { method: "HEAD" })).status).toBe(200);
@@ -102,8 +82,9 @@ section(
           const { status, seen } = await asked(`${url}/static/${name}`, { method, body });
           expect([status, seen]).toEqual([200, [method, `/static/${name}`, body.length]]);
         }
-      await stop();
-      expect(errors()).toEqual([]);
+      await run.stopsWell();
+      const errors = /\[(warn|error|crit|alert|emerg)\]/;
+      expect(run.stderr.lines.filter((line) => errors.test(line))).toEqual([]);
     });
 
     it("may have any name, and nothing beside it is served", async (box) => {
@@ -111,7 +92,7 @@ section(
         box.write(`${name}/there.txt`, "there\n");
         box.write(`${name}-secret/key.txt`, "secret\n");
         const env = { ENTRYPOINT_STATIC: name };
-        const { url, stop } = await front(box, echo, { env });
+        const { run, url } = await startApp(box, echo, { env });
         expect(await (await fetch(`${url}/static/there.txt`)).text()).toBe("there\n");
         for (const target of [
           "/static-secret/key.txt",
@@ -119,16 +100,16 @@ section(
           "/static",
         ])
           expect((await asked(url + target)).status).toBe(200); // from the app
-        await stop();
+        await run.stopsWell();
       }
     });
 
     it("may be made later, and may be absent", async (box) => {
-      const { url, stop } = await front(box, echo);
+      const { run, url } = await startApp(box, echo);
       expect((await asked(`${url}/static/late.txt`)).seen).toEqual(["GET", "/static/late.txt", 0]);
       box.write("static/late.txt", "late\n");
       expect(await (await fetch(`${url}/static/late.txt`)).text()).toBe("late\n");
-      await stop();
+      await run.stopsWell();
     });
 
     it("is asked again each time, and is compressed text in UTF-8", async (box) => {
@@ -139,7 +120,7 @@ section(
       box.write("static/a.svg", text);
       box.write("static/a.json", text);
       box.write("static/a.png", text);
-      const { url, stop } = await front(box, echo);
+      const { run, url } = await startApp(box, echo);
       for (const [name, type] of Object.entries(all)) {
         const file = await fetch(`${url}/static/a.${name}`);
         const header = (header: string) => file.headers.get(header);
@@ -165,7 +146,7 @@ section(
       expect(await encoding("a.png")).toBeNull();
       expect(await encoding("a.css", { "Accept-Encoding": "identity" })).toBeNull();
       expect((await fetch(`${url}/static/a.png`)).headers.get("content-type")).toBe("image/png");
-      await stop();
+      await run.stopsWell();
     });
 
     it("has no dates where a reproducible build has set them", async (box) => {
@@ -175,7 +156,7 @@ section(
       };
       const first = ["one\n", "<p>1\n"] as const;
       for (const [i, name] of ["a.txt", "a.html"].entries()) write(first[i] ?? "", name);
-      const { url, stop } = await front(box, echo);
+      const { run, url } = await startApp(box, echo);
       for (const name of ["a.txt", "a.html"]) {
         const { headers } = await fetch(`${url}/static/${name}`);
         expect([name, headers.get("etag"), headers.get("last-modified")]).toEqual([
@@ -193,7 +174,7 @@ section(
         const file = await fetch(`${url}/static/a.txt`, { headers });
         expect([headers, file.status, await file.text()]).toEqual([headers, 200, "two\n"]);
       }
-      await stop();
+      await run.stopsWell();
     });
   },
   some,
@@ -203,13 +184,13 @@ section(
   "what the app answers",
   (it) => {
     it("has its X-Accel headers", async (box) => {
-      const { url, stop } = await front(box, echo);
+      const { run, url } = await startApp(box, echo);
       const names = ["Redirect", "Expires", "Limit-Rate", "Buffering", "Charset"];
       const all = names.map((name) => `X-Accel-${name}`);
       const { status, answer } = await asked(`${url}/x`, { headers: { "X-Answer": all.join() } });
       expect(status).toBe(200);
       for (const name of all) expect([name, answer.headers.get(name)]).toEqual([name, "/sent"]);
-      await stop();
+      await run.stopsWell();
     });
   },
   some,
@@ -404,8 +385,8 @@ section(
         box.write("wsgi.py", WSGI);
         const more: Record<string, string> = socket ? { APP_PORT: `${box.tmp}/app.sock` } : {};
         const mine = box.write("mine.conf", conf);
-        const own = { ENTRYPOINT_NGINX: mine, GREETING: "hello", host: "build-7" };
-        const { url, stop } = await front(box, command, {
+        const own = { ENTRYPOINT_NGINX: mine, DIR: box.dir, GREETING: "hello", host: "build-7" };
+        const { run, url } = await startApp(box, command, {
           env: { ...own, ...more },
           wrap: readOnly(box),
         });
@@ -423,7 +404,7 @@ section(
         const body = Buffer.alloc(100_000, "x");
         const posted = await fetch(url + posts, { method: "POST", body });
         expect([posted.status, JSON.parse(await posted.text())[2]]).toEqual([200, body.length]);
-        await stop();
+        await run.stopsWell();
       });
 
     it("has the proxy's headers wherever it proxies", async (box) => {
@@ -434,7 +415,7 @@ section(
       ];
       for (const conf of confs) {
         const env = { ENTRYPOINT_NGINX: box.write("mine.conf", conf) };
-        const { url, stop } = await front(box, echo, { env });
+        const { run, url } = await startApp(box, echo, { env });
         const { headers } = await asked(`${url}/api/x`, { headers: { Host: "shop.example:81" } });
         expect(headers).toMatchObject({
           host: "shop.example:81",
@@ -442,16 +423,14 @@ section(
           "x-forwarded-proto": "http",
           "x-more": "1",
         });
-        await stop();
+        await run.stopsWell();
       }
     });
 
     it("is named by nginx where it is wrong", async (box) => {
       for (const conf of ["\nlocatoin / {}", "\nserver { lisen 1; }", "\n\tset $a;"]) {
-        const [port, appPort] = [await freePort(), await freePort()];
-        const mine = box.write("mine.conf", conf);
-        const env = { PORT: `${port}`, APP_PORT: `${appPort}`, ENTRYPOINT_NGINX: mine };
-        const run = box.start(echo, { env });
+        const env = { ENTRYPOINT_NGINX: box.write("mine.conf", conf) };
+        const { run } = await launchApp(box, echo, { env });
         expect((await run.exit()).code).toBe(1);
         expect(run.stderr.text).toMatch(/\[emerg\] .*\/ENTRYPOINT_NGINX:2\b/);
       }

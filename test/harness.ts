@@ -2,7 +2,7 @@
 // writes, when it ends, and that it leaves nothing behind.
 
 import { dlopen, ptr } from "bun:ffi";
-import { describe, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { randomUUID } from "node:crypto";
 import fs from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
@@ -23,6 +23,12 @@ export const root = path.resolve(import.meta.dir, "..");
 export const bun = process.execPath;
 export const demoApp = path.join(import.meta.dir, "app.ts");
 export const staticFiles = path.join(import.meta.dir, "static");
+export const node = path.join(root, "node_modules/.bin/node");
+export const isRoot = process.getuid?.() === 0;
+
+/** Where Debian's programs are: its python3, not one of this machine. */
+export const SYSTEM = "/usr/sbin:/usr/bin:/sbin:/bin";
+export const python = Bun.which("python3", { PATH: SYSTEM }) ?? "python3";
 
 export const compiled: Runtime = {
   name: "compiled",
@@ -43,7 +49,6 @@ const musl: Runtime = {
   path: busybox,
 };
 
-const npm = (name: string) => path.join(root, "node_modules/.bin", name);
 const source = path.join(root, "entrypoint.ts");
 const bundle = path.join(root, "dist/entrypoint.mjs");
 
@@ -70,13 +75,17 @@ export const runtimes: Runtime[] = [
   musl,
   { name: "bun", command: [bun, source], sections: core },
   // Slow to start, and the one file is the same.
-  { name: "node", command: [npm("node"), source], sections: ["start", "the race"] },
+  { name: "node", command: [node, source], sections: ["start", "the race"] },
   {
     name: "deno",
-    command: [npm("deno"), ...scripts.deno.split(" ").slice(1, -1), source],
+    command: [
+      path.join(root, "node_modules/.bin/deno"),
+      ...scripts.deno.split(" ").slice(1, -1),
+      source,
+    ],
     sections: core,
   },
-  { name: "node, one file", command: [npm("node"), bundle], sections: most },
+  { name: "node, one file", command: [node, bundle], sections: most },
 ].filter(({ name }) => name === (process.env.ENTRYPOINT_TEST_RUNTIME ?? name));
 
 export const binaries = runtimes.filter(({ name }) => name === "compiled" || name === "musl");
@@ -99,7 +108,7 @@ export const hasIPv6 = Object.values(os.networkInterfaces())
   .some((address) => address?.family === "IPv6");
 
 /** No event that a test waits for takes this long, however busy the machine is. */
-const PATIENCE = 20_000;
+const PATIENCE = 30_000;
 
 const libc = dlopen("libc.so.6", { pipe2: { args: ["ptr", "i32"], returns: "i32" } });
 
@@ -384,6 +393,22 @@ export class Run {
     process.kill(this.pid, name);
   }
 
+  /** Asks it to stop, and waits for its end. */
+  async stop(name: NodeJS.Signals = "SIGTERM"): Promise<End> {
+    this.signal(name);
+    return await this.exit();
+  }
+
+  /** Asks it to stop, which it does with 0: what every test wants that is about something else. */
+  async stopsWell(): Promise<void> {
+    expect((await this.stop()).code).toBe(0);
+  }
+
+  /** Waits until each of these processes has said that it is up, as `forever` does. */
+  async up(...names: string[]): Promise<void> {
+    await Promise.all(names.map((name) => this.line(new RegExp(`^${name} *\\| up`))));
+  }
+
   /** Waits until the program has ended and all that it wrote has been read. */
   async exit(ms = PATIENCE): Promise<End> {
     const end = await within("the program's end", this.ended, ms);
@@ -393,7 +418,7 @@ export class Run {
 
   private async drained(): Promise<void> {
     const both = Promise.all([this.stdout.ended, this.stderr.ended]);
-    await within("the end of the program's output", both, 5000);
+    await within("the end of the program's output", both);
   }
 
   get isAlive(): boolean {
@@ -469,6 +494,21 @@ export class Box {
   /** What a process of the test wrote in the working directory; empty if it wrote nothing. */
   read(name: string): string {
     return unlessGone(() => fs.readFileSync(path.join(this.dir, name), "utf8"), "");
+  }
+
+  /** The lines of such a file. */
+  lines(name: string): string[] {
+    return this.read(name).split("\n").slice(0, -1);
+  }
+
+  has(name: string): boolean {
+    return fs.existsSync(path.join(this.dir, name));
+  }
+
+  /** Removes what is there of these, for another run in the same box. */
+  remove(...names: string[]): void {
+    for (const name of names)
+      fs.rmSync(path.join(this.dir, name), { recursive: true, force: true });
   }
 
   /** The environment of a run: as good as none, and a mark by which its processes are known. */
@@ -547,7 +587,7 @@ export function section(name: string, define: (it: It) => void, on: Runtime[] = 
   for (const runtime of on) {
     if (runtime.sections && !runtime.sections.includes(name)) continue;
     describe(`${name} (${runtime.name})`, () => {
-      define((title, body, ms = 60_000) => {
+      define((title, body, ms = 120_000) => {
         test(
           title,
           async () => {
@@ -581,9 +621,15 @@ export function inShell(first: string): Wrap {
   return (command) => ["sh", "-c", `${first}; exec "$@"`, "sh", ...command];
 }
 
-/** A user of whom nobody else has a process. The box's directories must be open to it. */
-export function asUser(id: number): string[] {
-  return ["setpriv", "--reuid", `${id}`, "--regid", `${id}`, "--clear-groups", "--"];
+/** A directory for PATH in which these names are BusyBox's. */
+export function busyboxIn(directory: string, ...names: string[]): void {
+  fs.mkdirSync(directory);
+  for (const name of names) fs.symlinkSync(Bun.which("busybox") ?? "", path.join(directory, name));
+}
+
+/** Another user, to whom the box's directories must be open: a number that nobody has, or a name. */
+export function asUser(user: number | string, group = user): string[] {
+  return ["setpriv", "--reuid", `${user}`, "--regid", `${group}`, "--clear-groups", "--"];
 }
 
 /** On a terminal of its own, by script(1), where it leaves its pid in the file `pid`. */
@@ -600,7 +646,7 @@ export function onKeyboard(): Wrap {
 // ---- Processes for a Procfile, as shell one-liners
 
 /** Listens on a port, and that is all. */
-export function serve(port: number, address = "127.0.0.1"): string {
+export function serve(port: number | "$APP_PORT", address = "127.0.0.1"): string {
   return `busybox httpd -f -p ${address}:${port}`;
 }
 
@@ -614,10 +660,19 @@ export function onSignal(signal: string, name: string, then = "exit 0"): string 
   return `trap 'echo ${name} ${signal} >>log; ${then}' ${signal}`;
 }
 
+/** Waits until the test writes the file `go`. */
+export const untilGo = "while ! [ -e go ]; do sleep 0.01; done";
+
 /** Says that it is up, then lives for ever, in steps short enough for a trap to run at once. */
 export const forever = "echo up; while :; do sleep 0.02; done";
 
-// ---- The demo app behind nginx, and a client of which every byte is ours
+/** Where an nginx of the test's own keeps its files. */
+export function temporaryPaths(dir: string): string {
+  const names = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+  return names.map((name) => `${name}_temp_path ${dir}/${name};`).join(" ");
+}
+
+// ---- An app behind nginx, the demo for one, and clients
 
 export interface Launched {
   run: Run;
@@ -626,14 +681,45 @@ export interface Launched {
   url: string;
 }
 
-/** Not yet ready: `run.line(/ready in/)` waits for that. */
-export async function launchDemo(box: Box, { env, ...options }: Options = {}): Promise<Launched> {
+/** A COMMAND on ports of its own. Not yet ready: `startApp` waits for that. */
+export async function launchApp(
+  box: Box,
+  command: string[],
+  { env, ...options }: Options = {},
+): Promise<Launched> {
   const [port, appPort] = [await freePort(), await freePort()];
-  const run = box.start([bun, demoApp], {
-    ...options,
-    env: { PORT: `${port}`, APP_PORT: `${appPort}`, ENTRYPOINT_STATIC: staticFiles, ...env },
-  });
+  const ports = { PORT: `${port}`, APP_PORT: `${appPort}` };
+  const run = box.start(command, { ...options, env: { ...ports, ...env } });
   return { run, port, appPort, url: `http://127.0.0.1:${port}` };
+}
+
+export async function startApp(box: Box, command: string[], options?: Options): Promise<Launched> {
+  const app = await launchApp(box, command, options);
+  await app.run.line(/entrypoint \| ready in|"ready in/); // uwsgi says it too
+  return app;
+}
+
+const withDemo = ({ env, ...options }: Options = {}) => ({
+  ...options,
+  env: { ENTRYPOINT_STATIC: staticFiles, ...env },
+});
+
+export async function launchDemo(box: Box, options?: Options): Promise<Launched> {
+  return await launchApp(box, [bun, demoApp], withDemo(options));
+}
+
+export async function startDemo(box: Box, options?: Options): Promise<Launched> {
+  return await startApp(box, [bun, demoApp], withDemo(options));
+}
+
+/** What comes of a request on a connection of its own: `200 text`, or why there is no answer. */
+export async function ask(url: string, options: RequestInit = {}): Promise<string> {
+  try {
+    const answer = await fetch(url, { keepalive: false, ...options });
+    return `${answer.status} ${await answer.text()}`;
+  } catch (error) {
+    return error instanceof Error && "code" in error ? `${error.code}` : `${error}`;
+  }
 }
 
 /** A connection of which every byte is ours. */

@@ -2,40 +2,19 @@
 
 import { expect } from "bun:test";
 import path from "node:path";
+import { type Entry, entriesOf, LABELS, parsed, TRACE } from "./entries.ts";
 import {
   type Box,
   bun,
   forever,
-  freePort,
   type Options,
   onSignal,
   type Run,
   section,
+  startApp,
 } from "./harness.ts";
 
-const LABELS = "logging.googleapis.com/labels";
-const TRACE = "logging.googleapis.com/trace";
 const pinoApp = path.join(import.meta.dir, "pino.ts");
-
-type Entry = Record<string, unknown> & { [LABELS]?: Record<string, unknown> };
-
-/** Each line is one valid entry, or this throws. */
-function parsed(lines: string[]): Entry[] {
-  return lines.map((line) => {
-    const entry: unknown = JSON.parse(line);
-    if (!isEntry(entry)) throw new Error(`no entry: ${line}`);
-    return entry;
-  });
-}
-
-function isEntry(value: unknown): value is Entry {
-  return value !== null && typeof value === "object" && !Array.isArray(value);
-}
-
-/** The entries of one process. */
-function entriesOf(run: Run, process: string, stream: "stdout" | "stderr" = "stdout"): Entry[] {
-  return parsed(run[stream].lines).filter((entry) => entry[LABELS]?.process === process);
-}
 
 /** The same value with its numbers as they were written. */
 function exact(text: string): Entry {
@@ -59,18 +38,12 @@ async function through(box: Box, bytes: string | Uint8Array, options: Options = 
 
 section("json", (it) => {
   it("has nginx's access lines and an app's own entries in one stream", async (box) => {
-    const [port, appPort] = [await freePort(), await freePort()];
-    const run = box.start([bun, pinoApp], {
-      env: { ENTRYPOINT_LOG: "json", PORT: `${port}`, APP_PORT: `${appPort}` },
-    });
-    await run.line(/ready in/);
+    const env = { ENTRYPOINT_LOG: "json" };
+    const { run, appPort, url } = await startApp(box, [bun, pinoApp], { env });
     for (let i = 0; i < 3; i++)
-      expect(await fetch(`http://127.0.0.1:${port}/page?${i}`).then((r) => r.text())).toBe(
-        "hello\n",
-      );
+      expect(await (await fetch(`${url}/page?${i}`)).text()).toBe("hello\n");
     await run.line(/GET \/page\?2 /);
-    run.signal("SIGTERM");
-    expect((await run.exit()).code).toBe(0);
+    await run.stopsWell();
 
     const nginx = entriesOf(run, "nginx");
     expect(nginx.map((entry) => Object.keys(entry))).toEqual(
@@ -280,8 +253,7 @@ section("json", (it) => {
 
     const stopped = box.procfile([`a: ${onSignal("TERM", "a")}; ${forever}`], { env });
     await stopped.line(/up/);
-    stopped.signal("SIGTERM");
-    await stopped.exit();
+    await stopped.stop();
     expect(severities(stopped).slice(-2)).toEqual([
       ["INFO", "SIGTERM: stopping a"],
       ["INFO", expect.stringMatching(/^stopped in .*exit code 0/)],

@@ -15,6 +15,7 @@ import {
   runtimes,
   section,
   unlessGone,
+  untilGo,
   withoutDeno,
 } from "./harness.ts";
 import { lines, noise } from "./writer.ts";
@@ -119,7 +120,7 @@ section(
         }),
         [atMost(rate, out.take), atMost(rate, err.take)],
       );
-      const { code } = await end(60_000);
+      const { code } = await end(150_000);
       expect(code).toBe(last === "kill" ? 137 : 0);
       expect([...out.end(), ...err.end()]).toEqual([]);
       expect(out.own).toEqual([]);
@@ -128,19 +129,19 @@ section(
 
     it("lose nothing: 20,000 lines each on both streams", async (box) => {
       await check(box, 20_000, "", Number.POSITIVE_INFINITY);
-    }, 120_000);
+    }, 180_000);
 
     it("lose nothing with a reader that takes 10 MB/s", async (box) => {
       await check(box, 2000, "", 10e6);
-    }, 120_000);
+    }, 180_000);
 
     it("lose nothing when they are killed right after their last write", async (box) => {
       await check(box, 2000, "kill", Number.POSITIVE_INFINITY);
-    });
+    }, 180_000);
 
     it("lose nothing when they are killed and the reader takes 10 MB/s", async (box) => {
       await check(box, 2000, "kill", 10e6);
-    }, 120_000);
+    }, 180_000);
   },
   heavy,
 );
@@ -182,7 +183,7 @@ section(
             expect([round, name, stream, same]).toEqual([round, name, stream, true]);
           }
         }
-        for (const name of Object.keys(seeds)) fs.rmSync(path.join(box.dir, name));
+        box.remove(...Object.keys(seeds));
       }
     });
   },
@@ -191,6 +192,17 @@ section(
 
 /** The resident memory of a run in MB, and the most that it was in a time. */
 const megabytes = (run: Run) => residentKilobytes(run.pid) / 1024;
+
+/** What a runtime took for its start has been given back, or is kept: two readings agree. */
+async function settledMegabytes(run: Run): Promise<number> {
+  let last = Number.NaN;
+  return await eventually("a heap at rest", async () => {
+    const before = last;
+    await Bun.sleep(200);
+    last = megabytes(run);
+    return Math.abs(last - before) < 0.5 && last;
+  });
+}
 
 async function peak(run: Run, until: () => boolean): Promise<number> {
   let most = 0;
@@ -222,14 +234,14 @@ section(
         const line = `head -c ${size} /dev/zero | tr '\\0' x`;
         const { run, end } = startInto(
           box,
-          [`a: echo up; while ! [ -e go ]; do sleep 0.01; done; ${line}; touch all; sleep 1000`],
+          [`a: echo up; ${untilGo}; ${line}; touch all; sleep 1000`],
           [take, () => {}],
           options,
         );
         await eventually("the start", () => taken > 0);
         const before = megabytes(run);
         box.write("go", "");
-        const most = await peak(run, () => fs.existsSync(path.join(box.dir, "all")));
+        const most = await peak(run, () => box.has("all"));
         run.signal("SIGTERM");
         expect((await end()).code).toBe(0);
         expect(pieces).toBeGreaterThan(size / 65536);
@@ -253,10 +265,7 @@ section(
           ],
           options,
         );
-        const most = await peak(
-          run,
-          () => fs.existsSync(path.join(box.dir, "all")) && taken > volume,
-        );
+        const most = await peak(run, () => box.has("all") && taken > volume);
         // What the flood left to collect goes within a second or two; what is kept stays.
         const late = await eventually(
           "less memory",
@@ -289,18 +298,16 @@ section(
         const { run } = startInto(box, [wordy, flood("a"), flood("b")], [stall, stall], {
           env: { ENTRYPOINT_GRACE: "1.5" },
         });
-        await eventually("the floods", () => fs.existsSync(path.join(box.dir, "b")));
-        await Bun.sleep(300);
-        const before = megabytes(run);
-        await Bun.sleep(700);
-        expect(megabytes(run) - before).toBeLessThan(20); // what is kept would be hundreds
+        await eventually("the floods", () => box.has("b"));
+        const before = await settledMegabytes(run);
+        await Bun.sleep(500);
+        expect(megabytes(run) - before).toBeLessThan(5); // what is kept would be hundreds
         run.signal("SIGTERM");
         const end = await run.exit();
         expect([polite, end.code]).toEqual([polite, code]);
-        expect(end.stopMs).toBeLessThan(3000); // who asked kills it soon after
+        expect(end.stopMs).toBeLessThan(6000); // who asked kills it soon after
         expect(box.read("log")).toBe("wordy TERM\n");
-        for (const file of ["log", "a", "b", "stdout", "stderr"])
-          fs.rmSync(path.join(box.dir, file));
+        box.remove("log", "a", "b", "stdout", "stderr");
       }
     });
 
@@ -321,11 +328,11 @@ section(
         );
         const { code, ms } = await run.exit();
         expect([format, code]).toEqual([format, 0]);
-        expect(ms).toBeLessThan(5000);
+        expect(ms).toBeLessThan(8000); // from the start; the grace is 9 s
         expect(run.stdout.bytes).toHaveLength(10e6);
         expect(run.stderr.text).toContain("stdout has lost its reader: stopping b, web");
         expect(box.read("log")).toBe("web TERM\n");
-        fs.rmSync(path.join(box.dir, "log"));
+        box.remove("log");
       }
     });
   },
@@ -351,16 +358,16 @@ section(
         });
         const late = Date.now() - Number(box.read("end")) / 1e6;
         expect([heir, code]).toEqual([heir, 3]);
-        expect(late).toBeLessThan(1500);
+        expect(late).toBeLessThan(5000);
         expect(run.stdout.lines).toEqual(Array.from({ length: 20_000 }, (_, i) => `a | ${i + 1}`));
         expect(run.stderr.lines).toContain("a | heir");
-        for (const file of ["pid", "end"]) fs.rmSync(path.join(box.dir, file));
+        box.remove("pid", "end");
       }
     });
 
     it("that a child closes ends nothing: it lives on, and is waited for", async (box) => {
       const run = box.procfile([
-        "one: echo last; exec >&-; echo still here >&2; while ! [ -e go ]; do sleep 0.01; done; exit 4",
+        `one: echo last; exec >&-; echo still here >&2; ${untilGo}; exit 4`,
         "both: echo last; exec >&- 2>&-; while :; do sleep 0.02; done",
         "other: while :; do echo tick; sleep 0.02; done",
       ]);

@@ -4,7 +4,6 @@
 // ENTRYPOINT_TEST_SECONDS is how long it goes on, ENTRYPOINT_TEST_SEED repeats a round.
 
 import { expect, test } from "bun:test";
-import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { Box, compiled, eventually, freePort, type Run, runtimes } from "./harness.ts";
@@ -142,10 +141,7 @@ async function play(box: Box, seed: number): Promise<string> {
   );
   const scene = pick(["end", "end", "stop", "stop", "early stop", "kill"]);
   if (scene === "early stop") await Bun.sleep(below(150));
-  else
-    await eventually("all processes", () =>
-      actors.every(({ name }) => fs.existsSync(path.join(box.dir, `${name}.up`))),
-    );
+  else await eventually("all processes", () => actors.every(({ name }) => box.has(`${name}.up`)));
   const isUp = /ready in/.test(run.stderr.text);
   const noise = scene !== "early stop" && isUp;
   for (let i = noise ? below(4) : 0; i > 0; i--)

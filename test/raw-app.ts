@@ -6,7 +6,7 @@ import { EventEmitter, once } from "node:events";
 import { createServer, type Server, type Socket } from "node:net";
 
 /** What comes at all comes in some milliseconds; this long is waited for what may never come. */
-const SOON = 1500;
+const SOON = 2500;
 
 const wires = new EventEmitter();
 

@@ -20,6 +20,7 @@ import {
 } from "./docker/engine.ts";
 import {
   type Box,
+  busyboxIn,
   compiled,
   eventually,
   fences,
@@ -406,11 +407,7 @@ const faults: Record<string, Fault> = {
   "nginx: exit code 127 (nginx not found) after …": {
     args: ({ appPort }) => server(appPort),
     env: () => ({ PATH: "bin" }),
-    before: ({ dir }) => {
-      fs.mkdirSync(path.join(dir, "bin"));
-      for (const name of ["sh", "busybox"])
-        fs.symlinkSync(Bun.which("busybox") ?? "", path.join(dir, "bin", name));
-    },
+    before: ({ dir }) => busyboxIn(path.join(dir, "bin"), "sh", "busybox"),
     code: 127,
   },
   "app: exit code 127 (./server not found) after …": { args: () => ["./server"], code: 127 },

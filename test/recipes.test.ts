@@ -8,20 +8,24 @@ import { createClient } from "@connectrpc/connect";
 import { createGrpcWebTransport } from "@connectrpc/connect-web";
 import { devDependencies } from "../package.json";
 import {
+  ask,
+  asUser,
   type Box,
   bun,
   compiled,
   eventually,
   freePort,
   hasNamespaces,
+  isRoot,
+  node,
   type Run,
   root,
+  SYSTEM,
   section,
 } from "./harness.ts";
 import { Greeter } from "./recipes/grpc-web/greet_pb.ts";
 
 const folder = path.join(root, "test/recipes");
-const isRoot = process.getuid?.() === 0;
 
 // ---- A Dockerfile
 
@@ -115,7 +119,7 @@ function programs(box: Box): string {
   fs.mkdirSync(bin);
   for (const [name, file] of Object.entries({
     bun,
-    node: path.join(root, "node_modules/.bin/node"),
+    node,
     entrypoint: path.join(root, "dist/entrypoint"),
     "php-fpm": `/usr/sbin/${newest("/usr/sbin", /^php-fpm\d/)}`,
     initdb: `${postgres}/initdb`,
@@ -131,7 +135,7 @@ function as(user: string, command: string[]): string[] {
   const passwd = fs.readFileSync("/etc/passwd", "utf8");
   const [, ids = user] = new RegExp(`^${user}:[^:]*:(\\d+:\\d+):`, "m").exec(passwd) ?? [];
   const [uid = "", gid = ""] = ids.split(":");
-  return ["setpriv", "--reuid", uid, "--regid", gid, "--clear-groups", "--", ...command];
+  return [...asUser(uid, gid), ...command];
 }
 
 /** Tells what stands in a file where only a container has the places that it names. */
@@ -190,7 +194,7 @@ async function layOut(box: Box, name: string, recipe: Recipe): Promise<Image> {
   for (const directory of ["/tmp", "/run"]) fs.mkdirSync(placed(directory));
   for (const directory of [placed("/tmp"), placed("/run"), box.tmp])
     fs.chmodSync(directory, 0o1777);
-  const PATH = `${programs(box)}:/usr/sbin:/usr/bin:/sbin:/bin`; // Debian's python3, not another
+  const PATH = `${programs(box)}:${SYSTEM}`;
   const env: Image["env"] = { PATH, PORT: `${port}`, APP_PORT: `${appPort}` };
   let user = "root";
   for (const { name: instruction, text } of readDockerfile(name)) {
@@ -224,7 +228,7 @@ const underWay = ({ stdout, stderr }: Run) =>
 /** Stops it while requests are under way. Each has its answer. */
 async function stop({ run, url }: Cooked, slow: string[] = []): Promise<void> {
   const before = underWay(run);
-  const answers = slow.map((path) => get(url + path));
+  const answers = slow.map((path) => ask(url + path));
   const all = before + slow.length;
   await eventually("requests in the app", () => underWay(run) === all);
   run.signal("SIGTERM");
@@ -232,21 +236,12 @@ async function stop({ run, url }: Cooked, slow: string[] = []): Promise<void> {
   expect((await run.exit()).code).toBe(0);
 }
 
-async function get(url: string, options: RequestInit = {}): Promise<string> {
-  try {
-    const answer = await fetch(url, { keepalive: false, ...options });
-    return `${answer.status} ${await answer.text()}`;
-  } catch (error) {
-    return `${error}`;
-  }
-}
-
 // ---- The table
 
 const says =
   (answer: string) =>
   async ({ url }: Cooked) =>
-    expect(await get(url)).toBe(answer);
+    expect(await ask(url)).toBe(answer);
 
 /** A file that nginx has: the app would give another text, or another Cache-Control. */
 const fromNginx = async ({ url }: Cooked, path: string, text: string, cache: string | null) => {
@@ -284,7 +279,7 @@ const recipes: Record<string, Recipe> = {
   caddy: { check: says("200 hello\n"), slow: few },
   varnish: {
     check: async ({ url }) => {
-      expect(await get(url)).toBe("200 hello\n");
+      expect(await ask(url)).toBe("200 hello\n");
       const again = await fetch(url);
       expect(again.headers.get("x-varnish")).toMatch(/^\d+ \d+$/); // two numbers: it had it
     },
@@ -328,13 +323,13 @@ const recipes: Record<string, Recipe> = {
       expect(run.stdout.lines[0]).toBe("release | migrated, 0 jobs");
       const job = await fetch(url, { method: "POST", body: "shout" });
       expect([job.status, await job.text()]).toEqual([202, "1"]);
-      await eventually("the job's result", async () => (await get(`${url}/1`)) === "200 SHOUT");
+      await eventually("the job's result", async () => (await ask(`${url}/1`)) === "200 SHOUT");
       await run.line(/^worker {2}\| did job 1$/);
     },
   },
   article: {
     check: async (cooked) => {
-      expect(await get(cooked.url)).toBe("200 Hello from Flask\n");
+      expect(await ask(cooked.url)).toBe("200 Hello from Flask\n");
       const picture = fs.readFileSync(path.join(folder, "article/static/picture.svg"), "utf8");
       await fromNginx(cooked, "/static/picture.svg", picture, null);
       await cooked.run.line(/^app {3}\| .*"GET \/ HTTP\/1\.[01]" 200 /);
@@ -345,14 +340,14 @@ const recipes: Record<string, Recipe> = {
       const { run, url } = cooked;
       expect(run.stdout.lines[0]).toBe("release   | migrated");
       await fromNginx(cooked, "/site.css", css, null);
-      expect(await get(`${url}/a/page`)).toBe("200 hello\n");
+      expect(await ask(`${url}/a/page`)).toBe("200 hello\n");
       await run.line(/^scheduler \| scheduled$/);
 
       // The first worker ends, and the next one does the job that the stop finds under way.
       const [, worker] = await run.line(/^queue +\| worker (\d+)$/);
       process.kill(Number(worker), "SIGTERM");
       await run.line(new RegExp(`^queue +\\| worker (?!${worker}$)`));
-      expect(await get(url, { method: "POST", body: "the job" })).toBe("200 hello\n");
+      expect(await ask(url, { method: "POST", body: "the job" })).toBe("200 hello\n");
     },
     slow: two,
     after: ({ run }) => expect(run.stdout.lines).toContain("queue     | did the job"),
@@ -361,12 +356,12 @@ const recipes: Record<string, Recipe> = {
     check: async (cooked) => {
       const { run, url } = cooked;
       await run.line(/^release \| .*Applying auth\.0001_initial/);
-      expect(await get(url, { headers: { "X-Forwarded-Proto": "https" } })).toBe(
+      expect(await ask(url, { headers: { "X-Forwarded-Proto": "https" } })).toBe(
         "200 0 users, https\n",
       );
       await fromNginx(cooked, "/static/site.css", css, "no-cache");
-      expect(await get(`${url}/robots.txt`)).toBe("200 User-agent: *\nDisallow:\n");
-      expect(await get(`${url}/static/none.css`)).toStartWith("404 ");
+      expect(await ask(`${url}/robots.txt`)).toBe("200 User-agent: *\nDisallow:\n");
+      expect(await ask(`${url}/static/none.css`)).toStartWith("404 ");
     },
     slow: two,
   },
@@ -374,8 +369,8 @@ const recipes: Record<string, Recipe> = {
   fastapi: {
     check: async ({ url }) => {
       const headers = { "X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.1" };
-      expect(await get(url, { headers })).toBe('200 {"from":"192.0.2.1","scheme":"https"}');
-      expect(await get(`${url}/openapi.json`)).toContain('"/slow"');
+      expect(await ask(url, { headers })).toBe('200 {"from":"192.0.2.1","scheme":"https"}');
+      expect(await ask(`${url}/openapi.json`)).toContain('"/slow"');
       const reader = (await fetch(`${url}/slow`)).body?.getReader();
       const chunks = [await reader?.read(), await reader?.read()];
       const lines = chunks.map((chunk) => new TextDecoder().decode(chunk?.value));
@@ -398,7 +393,7 @@ const recipes: Record<string, Recipe> = {
     },
     check: async (cooked) => {
       expect(cooked.run.stdout.lines[0]).toBe("release | migrated");
-      expect(await get(cooked.url)).toMatch(/^200 .*<p>hello<\/p>/s);
+      expect(await ask(cooked.url)).toMatch(/^200 .*<p>hello<\/p>/s);
       const forever = "public, max-age=31536000, immutable";
       await fromNginx(cooked, "/_next/static/site-0123.css", css, forever);
       await cooked.run.descendant(/^(\S*node server.js|next-server)/);
@@ -433,7 +428,7 @@ const recipes: Record<string, Recipe> = {
       return ["unshare", "--mount", "sh", "-ec", `${mounts.join("; ")}; exec "$@"`, "sh"];
     },
     check: async ({ run, url }) => {
-      expect(await get(url)).toBe("200 hello\n");
+      expect(await ask(url)).toBe("200 hello\n");
       await run.line(/^cron \| did the job$/);
     },
     slow: ["/?slow", "/?slow"],
@@ -453,8 +448,8 @@ const recipes: Record<string, Recipe> = {
   postgres: {
     backend: "db",
     check: async ({ url }) => {
-      expect(await get(url)).toBe("200 request 1\n");
-      expect(await get(url)).toBe("200 request 2\n");
+      expect(await ask(url)).toBe("200 request 1\n");
+      expect(await ask(url)).toBe("200 request 2\n");
     },
     slow: two,
   },
@@ -464,14 +459,14 @@ const recipes: Record<string, Recipe> = {
       const [, helper] = await run.line(/^helper +\| helper (\d+)$/);
       process.kill(Number(helper), "SIGKILL");
       await run.line(new RegExp(`^helper +\\| helper (?!${helper}$)`));
-      expect(await get(url)).toBe("200 hello\n");
+      expect(await ask(url)).toBe("200 hello\n");
     },
     slow: few,
   },
   setpriv: {
     lacks: !isRoot && "root",
     check: async ({ run, url }) => {
-      expect(await get(url)).toBe("200 hello\n");
+      expect(await ask(url)).toBe("200 hello\n");
       const app = await run.descendant(/^python3 app\.py/);
       const status = fs.readFileSync(`/proc/${app}/status`, "utf8");
       expect(status).toMatch(/^Uid:\t65534\t65534\t65534\t65534$/m);
@@ -486,9 +481,9 @@ const outbound = (api: string): Recipe => ({
   words: { "api[.]example[.]com": "127[.]0[.]0[.]1", "https://api.example.com/": api },
   check: async ({ run, url }) => {
     expect(run.stdout.lines).toContain("app   | 200 hello");
-    expect(await get(`${url}/?${api}`)).toBe("200 hello");
+    expect(await ask(`${url}/?${api}`)).toBe("200 hello");
     const notAllowed = api.replace("127.0.0.1", "localhost");
-    expect(await get(`${url}/?${notAllowed}`)).toBe("403 Filtered");
+    expect(await ask(`${url}/?${notAllowed}`)).toBe("403 Filtered");
     await run.line(/^proxy \| .*GET http:\/\/127\.0\.0\.1/);
   },
 });
@@ -522,7 +517,7 @@ section(
       });
       try {
         const api = `http://127.0.0.1:${server.port}/`;
-        expect(await get(api)).toBe("401 only through the proxy");
+        expect(await ask(api)).toBe("401 only through the proxy");
         const recipe = outbound(api);
         const cooked = await cook(box, "outbound", recipe);
         await recipe.check(cooked);
@@ -536,12 +531,11 @@ section(
       it(`${name} gives up what takes too long, before it is killed`, async (box) => {
         const words = { "7s": "1s" };
         const { run, url } = await cook(box, name, { words, check: says("200 hello\n") });
-        const request = get(`${url}/slow/60`);
+        const request = ask(`${url}/slow/60`);
         await eventually("a request in the app", () => underWay(run) === 1);
-        run.signal("SIGTERM");
-        const { code, stopMs } = await run.exit();
+        const { code, stopMs } = await run.stop();
         expect(code).toBe(0);
-        expect(stopMs).toBeLessThan(5000); // long before the 9 of ENTRYPOINT_GRACE
+        expect(stopMs).toBeLessThan(7500); // before the last fifth of ENTRYPOINT_GRACE
         expect(await request).not.toStartWith("200");
       });
 

@@ -5,13 +5,15 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import {
+  ask,
   asUser,
-  type Box,
   bun,
   forever,
   freePort,
   hasIPv6,
   hasNamespaces,
+  isRoot,
+  launchApp,
   listener,
   occupy,
   onSignal,
@@ -22,7 +24,24 @@ import {
   tellsProc,
 } from "./harness.ts";
 
-const log = (box: Box) => box.read("log").split("\n").slice(0, -1);
+// First, so that it waits beside the others.
+section(
+  "a long start",
+  (it) => {
+    it("says after 10 s what is being waited for", async (box) => {
+      const port = await freePort();
+      box.write("Procfile", `app: PORT=${port} sleep 1000\nweb: true\n`);
+      const waits = async (runtime: Runtime) => {
+        const run = box.start([], { runtime, env: { ENTRYPOINT_READY: "11" } });
+        const [line] = await run.line(/^entrypoint \| app: .*waiting.*/);
+        expect(line).toMatch(new RegExp(`port ${port} .*1[01](\\.\\d)? s`));
+        expect((await run.exit()).code).toBe(1);
+      };
+      await Promise.all(runtimes.map(waits)); // at the same time, for the time it takes
+    });
+  },
+  runtimes.slice(0, 1),
+);
 
 section("start", (it) => {
   it("is top-down, each process once the one above listens, release first", async (box) => {
@@ -40,13 +59,15 @@ section("start", (it) => {
     );
     const [line] = await run.line(/^entrypoint \| ready in .*/);
     expect(line).toMatch(/ready in .*: .*one [\d.]+ m?s, two [\d.]+ m?s, web [\d.]+ m?s/);
-    const time = (name: string) => Number(new RegExp(`${name} (\\d+) ms`).exec(line)?.[1]);
+    const time = (name: string) => {
+      const [, number, unit] = new RegExp(`${name} ([\\d.]+) (m?s)`).exec(line) ?? [];
+      return Number(number) * (unit === "s" ? 1000 : 1);
+    };
     expect(time("one")).toBeGreaterThanOrEqual(290); // it slept 300 ms before it listened
     expect(time("two")).toBeGreaterThanOrEqual(190);
     const order = ["release", "released", "one", "one listens", "two", "two listens", "web"];
-    expect(log(box)).toEqual(order);
-    run.signal("SIGTERM");
-    expect((await run.exit()).code).toBe(0);
+    expect(box.lines("log")).toEqual(order);
+    await run.stopsWell();
     expect(run.stderr.lines.filter((text) => text.includes("ready in"))).toHaveLength(1);
   });
 
@@ -96,7 +117,7 @@ grep -E '^Sig(Ign|Blk)' /proc/self/status # not those of sh: BusyBox's ignores S
       ]);
       const { code } = await run.exit().finally(stop);
       expect(run.stderr.text).toMatch(new RegExp(`^entrypoint \\| .*port ${port} .*already`, "m"));
-      expect([code, fs.existsSync(path.join(box.dir, "started"))]).toEqual([2, false]);
+      expect([code, box.has("started")]).toEqual([2, false]);
     }
   });
 
@@ -115,7 +136,7 @@ grep -E '^Sig(Ign|Blk)' /proc/self/status # not those of sh: BusyBox's ignores S
     const { port, stop } = occupy("127.0.0.1");
     const run = box.procfile(["release: true", "web: touch started"], { env: { PORT: `${port}` } });
     const { code } = await run.exit().finally(stop);
-    expect([code, fs.existsSync(path.join(box.dir, "started"))]).toEqual([2, false]);
+    expect([code, box.has("started")]).toEqual([2, false]);
   });
 
   it("gives up after ENTRYPOINT_READY seconds, with who, where and a hint", async (box) => {
@@ -134,8 +155,8 @@ grep -E '^Sig(Ign|Blk)' /proc/self/status # not those of sh: BusyBox's ignores S
     );
     expect(ms).toBeGreaterThan(990);
     expect(code).toBe(1);
-    expect(log(box).sort()).toEqual(["app TERM", "first TERM"]);
-    expect(fs.existsSync(path.join(box.dir, "started"))).toBe(false);
+    expect(box.lines("log").sort()).toEqual(["app TERM", "first TERM"]);
+    expect(box.has("started")).toBe(false);
   });
 
   it("waits for none with ENTRYPOINT_READY=0", async (box) => {
@@ -157,9 +178,9 @@ grep -E '^Sig(Ign|Blk)' /proc/self/status # not those of sh: BusyBox's ignores S
       ]);
       expect((await run.exit()).code).toBe(code);
       expect(run.stderr.text).toMatch(new RegExp(`^entrypoint \\| app: exit code ${code} `, "m"));
-      expect(fs.existsSync(path.join(box.dir, "started"))).toBe(false);
+      expect(box.has("started")).toBe(false);
     }
-    expect(log(box)).toEqual(["first TERM", "first TERM"]);
+    expect(box.lines("log")).toEqual(["first TERM", "first TERM"]);
   });
 
   it("is over when an earlier process ends while a later one is waited for", async (box) => {
@@ -172,7 +193,7 @@ grep -E '^Sig(Ign|Blk)' /proc/self/status # not those of sh: BusyBox's ignores S
     await run.line(/^two +\| waiting/);
     process.kill(await run.descendant(new RegExp(`httpd.*:${one}`)), "SIGKILL");
     expect((await run.exit()).code).toBe(137);
-    expect(fs.existsSync(path.join(box.dir, "started"))).toBe(false);
+    expect(box.has("started")).toBe(false);
   });
 
   it("is over with the code of a release job that fails", async (box) => {
@@ -180,7 +201,7 @@ grep -E '^Sig(Ign|Blk)' /proc/self/status # not those of sh: BusyBox's ignores S
     expect((await run.exit()).code).toBe(7);
     expect(run.stdout.lines).toEqual(["release | no"]);
     expect(run.stderr.text).toMatch(/^entrypoint \| release: exit code 7 /m);
-    expect(fs.existsSync(path.join(box.dir, "started"))).toBe(false);
+    expect(box.has("started")).toBe(false);
   });
 
   it("does not take the end of a release job for the first exit", async (box) => {
@@ -217,14 +238,11 @@ section(
           old.stop(true);
           fs.renameSync(`${place}.old`, place);
         }
-        const port = await freePort();
-        const env = { PORT: `${port}`, APP_PORT: place };
-        const run = box.start(server("unix: process.env.PORT"), { env });
+        const env = { APP_PORT: place };
+        const { run, url } = await launchApp(box, server("unix: process.env.PORT"), { env });
         await run.line(/ready in .*app [\d.]+ m?s, nginx/);
-        const answer = await fetch(`http://127.0.0.1:${port}/`);
-        expect([answer.status, await answer.text()]).toEqual([200, "here"]);
-        run.signal("SIGTERM");
-        expect((await run.exit()).code).toBe(0);
+        expect(await ask(url)).toBe("200 here");
+        await run.stopsWell();
       });
 
     it("that is another program's UNIX socket is refused, and another kind of file stays", async (box) => {
@@ -242,9 +260,9 @@ section(
     });
 
     it("that is not $PORT is told, then with its cure", async (box) => {
-      const [port, app, real] = [await freePort(), await freePort(), await freePort()];
-      const env = { PORT: `${port}`, APP_PORT: `${app}`, ENTRYPOINT_READY: "3" };
-      const run = box.start(server(`port: ${real}`), { env });
+      const real = await freePort();
+      const env = { ENTRYPOINT_READY: "3" };
+      const { run, appPort: app } = await launchApp(box, serve(real).split(" "), { env });
       await run.line(
         new RegExp(
           `^entrypoint \\| app: does not listen on port ${app} yet; it listens on port ${real}$`,
@@ -263,13 +281,11 @@ section(
       const own = Object.values(os.networkInterfaces()).flatMap((all) => all ?? []);
       const hostname = own.find(({ internal, family }) => !internal && family === "IPv4")?.address;
       if (!hostname) return;
-      const port = await freePort();
-      const env = { PORT: `${port}`, APP_PORT: `${await freePort()}` };
-      const run = box.start(server(`hostname: "${hostname}", port: process.env.PORT`), { env });
+      const there = server(`hostname: "${hostname}", port: process.env.PORT`);
+      const { run, url } = await launchApp(box, there);
       await run.line(/ready in .*app [\d.]+ m?s, nginx/);
-      expect(await (await fetch(`http://127.0.0.1:${port}/`)).text()).toBe("here");
-      run.signal("SIGTERM");
-      expect((await run.exit()).code).toBe(0);
+      expect(await ask(url)).toBe("200 here");
+      await run.stopsWell();
     });
 
     it("that nobody wrote in the line of one above others is warned of at a stop", async (box) => {
@@ -281,8 +297,7 @@ section(
         },
       );
       await run.line(/ready in/);
-      run.signal("SIGTERM");
-      expect((await run.exit()).code).toBe(0);
+      await run.stopsWell();
       const warnings = run.stderr.lines.filter((line) => line.includes("did not wait"));
       expect(warnings).toEqual([
         `entrypoint | app: listens on port ${unknown}, and those below did not wait for it: write PORT=${unknown} in front of its command`,
@@ -296,8 +311,7 @@ section(
       });
       const [line] = await run.line(/^entrypoint \| ready in .*/);
       expect(line).toMatch(/: web [\d.]+ m?s$/);
-      run.signal("SIGTERM");
-      expect((await run.exit()).code).toBe(0);
+      await run.stopsWell();
     });
   },
   tellsProc,
@@ -305,7 +319,7 @@ section(
 
 section("a pipe", (it) => {
   it("can be opened as /dev/stdout by another user of the container", async (box) => {
-    if (process.getuid?.() !== 0) return;
+    if (!isRoot) return;
     fs.chmodSync(box.dir, 0o755);
     const other = asUser(54_321).join(" ");
     const run = box.procfile([
@@ -315,21 +329,3 @@ section("a pipe", (it) => {
     expect([run.stdout.text, run.stderr.lines[0]]).toEqual(["a | out\n", "a | err"]);
   });
 });
-
-section(
-  "a long start",
-  (it) => {
-    it("says after 10 s what is being waited for", async (box) => {
-      const port = await freePort();
-      box.write("Procfile", `app: PORT=${port} sleep 1000\nweb: true\n`);
-      const waits = async (runtime: Runtime) => {
-        const run = box.start([], { runtime, env: { ENTRYPOINT_READY: "11" } });
-        const [line] = await run.line(/^entrypoint \| app: .*waiting.*/);
-        expect(line).toMatch(new RegExp(`port ${port} .*10(\\.\\d)? s`));
-        expect((await run.exit()).code).toBe(1);
-      };
-      await Promise.all(runtimes.map(waits)); // at the same time, for the time it takes
-    });
-  },
-  runtimes.slice(0, 1),
-);

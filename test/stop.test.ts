@@ -5,39 +5,23 @@ import fs from "node:fs";
 import path from "node:path";
 import {
   asUser,
-  type Box,
   bun,
   compiled,
-  demoApp,
   eventually,
   forever,
   freePort,
   hasNamespaces,
   isAlive,
+  isRoot,
   onKeyboard,
   onSignal,
   onTerminal,
-  type Run,
   section,
+  startDemo,
   tellsProc,
+  untilGo,
   within,
 } from "./harness.ts";
-
-const log = (box: Box) => box.read("log").split("\n").slice(0, -1);
-
-async function allUp(run: Run, ...names: string[]): Promise<void> {
-  await Promise.all(names.map((name) => run.line(new RegExp(`^${name} +\\| up`))));
-}
-
-/** The demo app behind nginx. */
-async function startDemo(box: Box, env: Record<string, string> = {}) {
-  const [port, appPort] = [await freePort(), await freePort()];
-  const run = box.start([bun, demoApp], {
-    env: { PORT: `${port}`, APP_PORT: `${appPort}`, ...env },
-  });
-  await run.line(/ready in/);
-  return { run, url: `http://127.0.0.1:${port}` };
-}
 
 const exactly = (command: string[]) => new RegExp(`^${RegExp.escape(command.join(" "))}$`);
 
@@ -52,10 +36,10 @@ section("stop", (it) => {
       lines[i] = `${names[i]}: PORT=${9001 + i} sh -c "${slow(`${names[i]}`)}"`;
     for (const signal of ["SIGTERM", "SIGINT", "SIGQUIT"] as const) {
       const run = box.procfile(lines, { env: { ENTRYPOINT_READY: "0" } });
-      await allUp(run, ...names);
+      await run.up(...names);
       run.signal(signal);
       const { code, stopMs } = await run.exit();
-      const order = log(box);
+      const order = box.lines("log");
       if (tells) {
         expect(order.slice(0, 3).sort()).toEqual(["beat TERM", "web TERM", "worker TERM"]);
         expect(order.slice(3, 6).sort()).toEqual(["beat ends", "web ends", "worker ends"]);
@@ -65,13 +49,13 @@ section("stop", (it) => {
           names.toReversed().flatMap((name) => [`${name} TERM`, `${name} ends`]),
         );
       expect(code).toBe(0);
-      expect(stopMs).toBeLessThan(5000);
+      expect(stopMs).toBeLessThan(7500);
       const plan = tells
         ? "stopping web, beat, worker, then app, then store"
         : "stopping web, then beat, then worker, then app, then store"; // bottom-up
       expect(run.stderr.text).toContain(`entrypoint | ${signal}: ${plan}\n`);
       expect(run.stderr.text).toMatch(/^entrypoint \| stopped in .*exit code 0$/m);
-      fs.rmSync(path.join(box.dir, "log"));
+      box.remove("log");
     }
   });
 
@@ -82,10 +66,9 @@ section("stop", (it) => {
       `one: STOPSIGNAL=SIGINT sh -c "${one}; ${forever}"`,
       `two: env STOPSIGNAL=SIGUSR2 sh -c "${two}; ${forever}"`,
     ]);
-    await allUp(run, "one", "two");
-    run.signal("SIGTERM");
-    expect((await run.exit()).code).toBe(0);
-    expect(log(box).sort()).toEqual(["one INT", "two USR2"]);
+    await run.up("one", "two");
+    await run.stopsWell();
+    expect(box.lines("log").sort()).toEqual(["one INT", "two USR2"]);
   });
 
   it("lets the requests that are under way have their answers", async (box) => {
@@ -98,12 +81,11 @@ section("stop", (it) => {
       const lines = run.stdout.lines.filter((line) => /^app +\| GET \/slow/.test(line));
       return lines.length === 20;
     });
-    run.signal("SIGTERM");
-    const { code, stopMs } = await run.exit();
+    const { code, stopMs } = await run.stop();
     const statuses = await Promise.all(answers);
     expect(statuses).toEqual(Array.from({ length: 20 }, () => "200 slow, but here\n"));
     expect(code).toBe(0);
-    expect(stopMs).toBeLessThan(2500);
+    expect(stopMs).toBeLessThan(6000); // nginx closes what is left at 7.5 s
     expect(run.stdout.lines.filter((line) => /^nginx +\| .*" 200 /.test(line))).toHaveLength(20);
   });
 
@@ -115,17 +97,17 @@ section("stop", (it) => {
       ],
       { env: { ENTRYPOINT_GRACE: "2", ENTRYPOINT_READY: "0" } },
     );
-    await allUp(run, "polite", "deaf");
-    run.signal("SIGTERM");
+    await run.up("polite", "deaf");
     const sent = performance.now();
-    await eventually("a word of the polite one", () => log(box).includes("polite TERM"));
+    run.signal("SIGTERM");
+    await eventually("a word of the polite one", () => box.lines("log").includes("polite TERM"));
     const askedAfter = performance.now() - sent;
     expect(run.isAlive).toBe(true);
     const { code, stopMs } = await run.exit();
     expect(askedAfter).toBeGreaterThan(1590); // its last fifth, and no sooner
     expect(stopMs).toBeGreaterThan(1990);
-    expect(stopMs).toBeLessThan(4000);
-    expect(log(box)).toEqual(["deaf", "polite TERM"]);
+    expect(stopMs).toBeLessThan(8000); // the usual grace is 9 s
+    expect(box.lines("log")).toEqual(["deaf", "polite TERM"]);
     expect(code).toBe(137);
   });
 
@@ -135,19 +117,33 @@ section("stop", (it) => {
         `one: trap '' TERM; ${forever}`,
         `two: trap 'echo asked' TERM; ${forever}`,
       ]);
-      await allUp(run, "one", "two");
+      await run.up("one", "two");
       run.signal("SIGTERM");
-      process.kill(run.pid, "SIGTERM"); // at once: the same, as timeout(1) sends it
       await run.line(/^two \| asked/);
-      if (second === "SIGTERM") await Bun.sleep(20); // no longer the same
+      if (second === "SIGTERM") await Bun.sleep(25); // else it is the same
       run.signal(second);
       const { code, stopMs } = await run.exit();
       expect(code).toBe(137);
-      expect(stopMs).toBeLessThan(2000); // the grace is 9 s
+      expect(stopMs).toBeLessThan(7000); // the last fifth of the grace begins at 8 s
       const why = new RegExp(`^entrypoint \\| one: killed at a second signal, ${second}$`, "m");
       expect(run.stderr.text).toMatch(why);
     });
   }
+
+  it("takes a signal that comes twice at once for one, as timeout(1) sends it", async (box) => {
+    // A busy machine may put 20 ms between the two, and then they are two, but not each time.
+    const codes: number[] = [];
+    for (let tries = 0; tries < 5 && !codes.includes(0); tries++) {
+      const run = box.procfile([
+        `one: ${onSignal("TERM", "one", "sleep 0.1; exit 0")}; ${forever}`,
+      ]);
+      await run.up("one");
+      run.signal("SIGTERM");
+      process.kill(run.pid, "SIGTERM");
+      codes.push((await run.exit()).code);
+    }
+    expect(codes).toContain(0);
+  });
 
   it("during the start stops what has started and starts nothing more", async (box) => {
     const port = await freePort();
@@ -156,11 +152,10 @@ section("stop", (it) => {
       `app: PORT=${port} sh -c "${onSignal("TERM", "app")}; ${forever}"`,
       "web: touch started",
     ]);
-    await allUp(run, "one", "app");
-    run.signal("SIGTERM");
-    expect((await run.exit()).code).toBe(0);
-    expect(log(box).sort()).toEqual(["app TERM", "one TERM"]);
-    expect(fs.existsSync(path.join(box.dir, "started"))).toBe(false);
+    await run.up("one", "app");
+    await run.stopsWell();
+    expect(box.lines("log").sort()).toEqual(["app TERM", "one TERM"]);
+    expect(box.has("started")).toBe(false);
   });
 
   it("during the release job stops it and starts nothing", async (box) => {
@@ -168,11 +163,10 @@ section("stop", (it) => {
       "web: touch started",
       `release: ${onSignal("TERM", "release")}; ${forever}`,
     ]);
-    await allUp(run, "release");
-    run.signal("SIGTERM");
-    expect((await run.exit()).code).toBe(0);
-    expect(log(box)).toEqual(["release TERM"]);
-    expect(fs.existsSync(path.join(box.dir, "started"))).toBe(false);
+    await run.up("release");
+    await run.stopsWell();
+    expect(box.lines("log")).toEqual(["release TERM"]);
+    expect(box.has("started")).toBe(false);
   });
 
   it("is obeyed however early it comes", async (box) => {
@@ -186,24 +180,24 @@ section("stop", (it) => {
     }
   });
 
+  const lastGone = "while kill -0 $(cat last) 2>/dev/null; do sleep 0.01; done";
   const ends: [string, string, string, number][] = [
     ["0 for who exits with 0", "exit 0", "exit 0", 0],
     ["0 for who dies of the signal", "trap - TERM; kill $$", "exit 0", 0],
     ["0 for 128+n", "exit 143", "exit 0", 0],
     ["the other code of one", "exit 5", "exit 0", 5],
-    ["the first other code in time", "sleep 0.2; exit 5", "exit 4", 4],
+    ["the first other code in time", `${lastGone}; exit 5`, "exit 4", 4],
     ["128+n of another signal", "kill -KILL $$", "exit 0", 137],
   ];
   for (const [title, first, last, expected] of ends) {
     it(`ends with ${title}`, async (box) => {
       const run = box.procfile([
         `first: ${onSignal("TERM", "first", first)}; ${forever}`,
-        `last: ${onSignal("TERM", "last", last)}; ${forever}`,
+        `last: echo $$ >last; ${onSignal("TERM", "last", last)}; ${forever}`,
       ]);
-      await allUp(run, "first", "last");
-      run.signal("SIGTERM");
-      expect((await run.exit()).code).toBe(expected);
-      expect(log(box).sort()).toEqual(["first TERM", "last TERM"]);
+      await run.up("first", "last");
+      expect((await run.stop()).code).toBe(expected);
+      expect(box.lines("log").sort()).toEqual(["first TERM", "last TERM"]);
     });
   }
 
@@ -213,10 +207,9 @@ section("stop", (it) => {
       `master: sh -c "${worker}" & ${onSignal("TERM", "master", "sleep 0.3; echo master ends >>log; exit 0")}; ${forever}`,
     ]);
     await run.line(/ready/);
-    await allUp(run, "master");
-    run.signal("SIGTERM");
-    expect((await run.exit()).code).toBe(0);
-    expect(log(box)).toEqual(["master TERM", "master ends", "worker TERM"]);
+    await run.up("master");
+    await run.stopsWell();
+    expect(box.lines("log")).toEqual(["master TERM", "master ends", "worker TERM"]);
   });
 
   it("reaches the program behind a shell", async (box) => {
@@ -232,26 +225,24 @@ section("stop", (it) => {
       "sh server | cat",
     ]) {
       const run = box.procfile([`web: ${command}`]);
-      await allUp(run, "web");
-      run.signal("SIGTERM");
-      const { code, stopMs } = await run.exit();
-      expect([command, code, log(box)]).toEqual([command, 0, ["asked"]]);
-      expect(stopMs).toBeLessThan(5000);
-      fs.rmSync(path.join(box.dir, "log"));
+      await run.up("web");
+      const { code, stopMs } = await run.stop();
+      expect([command, code, box.lines("log")]).toEqual([command, 0, ["asked"]]);
+      expect(stopMs).toBeLessThan(7500);
+      box.remove("log");
     }
   });
 
   it("leaves the process that ended by itself during the stop its code", async (box) => {
     const run = box.procfile(
       [
-        "one: PORT=9001 sh -c 'while ! [ -e go ]; do sleep 0.01; done; exit 8'",
+        `one: PORT=9001 sh -c '${untilGo}; exit 8'`,
         `two: ${onSignal("TERM", "two", "touch go; sleep 0.3; exit 0")}; ${forever}`,
       ],
       { env: { ENTRYPOINT_READY: "0" } },
     );
-    await allUp(run, "two");
-    run.signal("SIGTERM");
-    expect((await run.exit()).code).toBe(8);
+    await run.up("two");
+    expect((await run.stop()).code).toBe(8);
   });
 });
 
@@ -328,15 +319,15 @@ section(
           rows.map(([name, calls]) => `${name}: ${calls.length ? listening(...calls) : forever}`),
           { env: { PORT: `${port}` } },
         );
-        await allUp(run, ...rows.map(([name]) => name));
-        run.signal("SIGTERM");
-        expect((await run.exit()).code).toBe(0);
+        await run.up(...rows.map(([name]) => name));
+        await run.stopsWell();
         expect(run.stderr.text).toContain(`entrypoint | SIGTERM: stopping ${plan}\n`);
       });
 
-    for (const [what, place, order] of [
-      ["for half the grace if it is only seen to serve", "", ["app TERM", "web ends"]],
-      ["if its line says so, for as long as it takes", "PORT=9001 ", ["web ends", "app TERM"]],
+    // The app is asked after 1.5 s at the soonest, and after 2.4 s at the latest.
+    for (const [what, place, seconds, order] of [
+      ["for half the grace if it is only seen to serve", "", 2.2, ["app TERM", "web ends"]],
+      ["if its line says so, for as long as it takes", "PORT=9001 ", 1.8, ["web ends", "app TERM"]],
     ] as const)
       it(`lets a server wait for those below: ${what}`, async (box) => {
         const port = await freePort();
@@ -344,21 +335,19 @@ section(
         const run = box.procfile(
           [
             `app: ${place}sh -c "${server.replaceAll('"', '\\"')} & ${onSignal("TERM", "app", "kill $!; exit 0")}; wait"`,
-            `web: ${onSignal("TERM", "web", "sleep 2; echo web ends >>log; exit 0")}; ${forever}`,
+            `web: ${onSignal("TERM", "web", `sleep ${seconds}; echo web ends >>log; exit 0`)}; ${forever}`,
           ],
           { env: { ENTRYPOINT_GRACE: "3", ENTRYPOINT_READY: "0", PORT: `${await freePort()}` } },
         );
-        await allUp(run, "app", "web");
-        run.signal("SIGTERM");
-        await run.exit();
-        expect(log(box).filter((line) => line !== "web TERM")).toEqual([...order]);
+        await run.up("app", "web");
+        await run.stop();
+        expect(box.lines("log").filter((line) => line !== "web TERM")).toEqual([...order]);
       });
 
     it("asks with a real-time signal", async (box) => {
       const run = box.procfile([`one: STOPSIGNAL=37 sh -c "${onSignal("37", "one")}; ${forever}"`]);
-      await allUp(run, "one");
-      run.signal("SIGTERM");
-      expect((await run.exit()).code).toBe(0);
+      await run.up("one");
+      await run.stopsWell();
       expect(box.read("log")).toBe("one 37\n");
     });
 
@@ -384,7 +373,7 @@ section(
         ],
       });
       await eventually("the other process", () => box.read("other") !== "");
-      await allUp(run, "web");
+      await run.up("web");
       expect(box.read("other")).toBe(box.read("number"));
       process.kill(await run.descendant(exactly(box.runtime.command)), "SIGTERM");
       await run.exit();
@@ -392,15 +381,14 @@ section(
     });
 
     it("says whom it may not signal, and does not say that it killed it", async (box) => {
-      if (process.getuid?.() !== 0) return;
+      if (!isRoot) return;
       const other = asUser(54_321).join(" ");
       const run = box.procfile([`a: ${other} sleep 3`], {
         env: { ENTRYPOINT_GRACE: "1" },
         wrap: (command) => ["setpriv", "--bounding-set=-kill", "--", ...command],
       });
       const sleep = await run.descendant(/^sleep 3$/);
-      run.signal("SIGTERM");
-      expect((await run.exit()).code).toBe(137);
+      expect((await run.stop()).code).toBe(137);
       const its = run.stderr.lines.filter((line) => line.startsWith("entrypoint | a: "));
       expect(its).toEqual([
         expect.stringMatching(/sleep \(pid \d+\) is another user's and cannot be asked to stop/),
@@ -428,11 +416,10 @@ section(
     it("passes no signal on that nobody handles, and says so", async (box) => {
       const forks = "echo up; while :; do /bin/true; done"; // and blocks all signals each time
       const run = box.procfile([`one: ${forks}`]);
-      await allUp(run, "one");
+      await run.up("one");
       run.signal("SIGUSR1");
       await run.line(/^entrypoint \| SIGUSR1: one does not handle it/);
-      run.signal("SIGTERM");
-      expect((await run.exit()).code).toBe(0);
+      await run.stopsWell();
     });
 
     it("leaves nobody of a chain that forks faster than one can look", async (box) => {
@@ -449,13 +436,14 @@ section(
         const before = box.read("links").length;
         await Bun.sleep(200); // for nothing to happen
         expect([web, box.read("links").length]).toEqual([web, before]);
+        box.remove("links");
       }
     });
 
     it("is one of who went into a group of its own, too", async (box) => {
       const run = box.procfile([
         `one: timeout 1h sh -c '${forever} & sleep 1005 & exec sleep 1006'; exit $?`,
-        "two: while ! [ -e go ]; do sleep 0.01; done; exit 3",
+        `two: ${untilGo}; exit 3`,
       ]);
       process.kill(await run.descendant(/^timeout 1h/), "SIGKILL");
       expect((await run.exit()).code).toBe(137);
@@ -470,13 +458,12 @@ section("signals", (it) => {
     const run = box.procfile(
       ["one", "two"].map((name) => `${name}: ${traps.join("; ")}; ${forever}`),
     );
-    await allUp(run, "one", "two");
+    await run.up("one", "two");
     for (const name of ["HUP", "USR1", "USR2"] as const) {
       run.signal(`SIG${name}`);
       await run.line(new RegExp(`^two \\| got ${name}`));
     }
-    run.signal("SIGTERM");
-    expect((await run.exit()).code).toBe(0);
+    await run.stopsWell();
     const got = run.stdout.lines.filter((line) => line.includes("got"));
     expect(got).toEqual(["two | got HUP", "two | got USR1", "two | got USR2"]);
   });
@@ -487,13 +474,12 @@ section("signals", (it) => {
       `app: PORT=${port} sh -c "${onSignal("TERM", "app")}; ${forever}"`,
       "web: true",
     ]);
-    await allUp(run, "app");
+    await run.up("app");
     for (const name of ["SIGHUP", "SIGUSR1", "SIGUSR2"] as const) run.signal(name);
     await Bun.sleep(100);
     expect(run.isAlive).toBe(true);
-    run.signal("SIGTERM");
-    expect((await run.exit()).code).toBe(0);
-    expect(log(box)).toEqual(["app TERM"]);
+    await run.stopsWell();
+    expect(box.lines("log")).toEqual(["app TERM"]);
   });
 
   // With its exit code.
@@ -504,11 +490,11 @@ section("signals", (it) => {
         ["one", "two"].map((name) => `${name}: ${onSignal("TERM", name)}; ${forever}`),
         { wrap: (command) => ["setsid", "-w", ...command] },
       );
-      await allUp(run, "one", "two");
+      await run.up("one", "two");
       run.remember();
       process.kill(await run.descendant(exactly(box.runtime.command)), name);
       expect((await run.exit()).code).toBe(code);
-      expect(log(box).sort()).toEqual(["one TERM", "two TERM"]);
+      expect(box.lines("log").sort()).toEqual(["one TERM", "two TERM"]);
       expect(run.stderr.text).toMatch(
         new RegExp(`^entrypoint \\| ${name}: stopping two, (then )?one$`, "m"),
       );
@@ -522,8 +508,7 @@ section("signals", (it) => {
     run.signal("SIGHUP");
     await eventually("another worker", async () => (await worker()) !== before);
     expect((await fetch(url)).status).toBe(200);
-    run.signal("SIGTERM");
-    expect((await run.exit()).code).toBe(0);
+    await run.stopsWell();
   });
 
   for (const name of ["SIGINT", "SIGHUP", "SIGTERM"] as const) {
@@ -538,7 +523,7 @@ section("signals", (it) => {
       run.remember();
       process.kill(Number(box.read("pid")), name);
       expect((await run.exit()).code).toBe(0);
-      expect(log(box).sort()).toEqual(["one TERM", "two TERM"]);
+      expect(box.lines("log").sort()).toEqual(["one TERM", "two TERM"]);
     });
   }
 
@@ -551,7 +536,7 @@ section("signals", (it) => {
     run.remember();
     fs.writeFileSync(path.join(box.dir, "keys"), "\x03");
     expect((await run.exit()).code).toBe(0);
-    expect(log(box).sort()).toEqual(["one TERM", "two TERM"]);
+    expect(box.lines("log").sort()).toEqual(["one TERM", "two TERM"]);
   });
 });
 
@@ -560,10 +545,9 @@ section(
   (it) => {
     it("drops no request that was accepted", async (box) => {
       const { run, url } = await startDemo(box);
-      const wrk = Bun.spawn(["wrk", "-t1", "-c16", "-d4s", "--latency", url], { stdout: "pipe" });
-      await eventually("1000 requests", () => run.stdout.lines.length > 1000);
-      run.signal("SIGTERM");
-      const { code, stopMs } = await run.exit();
+      const wrk = Bun.spawn(["wrk", "-t1", "-c16", "-d3s", "--latency", url], { stdout: "pipe" });
+      await eventually("the first requests", () => run.stdout.lines.length > 300);
+      const { code, stopMs } = await run.stop();
       const report = await within("wrk", new Response(wrk.stdout).text());
       expect(code).toBe(0);
       expect(stopMs).toBeLessThan(8000);

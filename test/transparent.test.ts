@@ -648,8 +648,7 @@ section(
         if (row.differs) expected[row.name] = row.differs.lines;
       }
       app.close();
-      run.signal("SIGTERM");
-      expect((await run.exit()).code).toBe(0);
+      await run.stopsWell();
       expect(found).toEqual(expected);
     });
   },
