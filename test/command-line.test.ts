@@ -1,4 +1,4 @@
-// Design sections 2, 3 and 9: the command line, the table, the environment, and what is wrong there.
+// The command line, the table, the environment, and what is wrong there.
 
 import { expect } from "bun:test";
 import fs from "node:fs";

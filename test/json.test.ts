@@ -1,4 +1,4 @@
-// Design section 7, ENTRYPOINT_LOG=json: what Cloud Logging reads.
+// ENTRYPOINT_LOG=json: what Cloud Logging reads.
 
 import { expect } from "bun:test";
 import path from "node:path";

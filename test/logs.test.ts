@@ -1,4 +1,4 @@
-// Design section 7: the logs, as text.
+// The logs, as text.
 
 import { expect } from "bun:test";
 import fs from "node:fs";

@@ -1,4 +1,4 @@
-// Design section 7, issue 4: what the logs guarantee, under load. logs.test.ts has the rest.
+// What the logs guarantee, under load. logs.test.ts has the rest.
 
 import { expect } from "bun:test";
 import fs from "node:fs";

@@ -1,4 +1,4 @@
-// Design section 8: nginx in front, transparent. And the article's own case.
+// nginx in front, transparent. And the article's own case.
 
 import { expect } from "bun:test";
 import fs from "node:fs";

@@ -1,4 +1,4 @@
-// Design section 5: the first exit ends the container.
+// The first exit ends the container.
 
 import { expect } from "bun:test";
 import os from "node:os";

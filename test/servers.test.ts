@@ -1,4 +1,4 @@
-// Design sections 4 to 6 with the servers that people run: no 502 at a start, and at a stop what is under
+// The servers that people run: no 502 at a start, and at a stop what is under
 // way has its answer, or its end.
 
 import { expect } from "bun:test";

@@ -1,4 +1,4 @@
-// Design sections 5 and 6 for what stands in real start files: whatever is in front of a server, it
+// What stands in real start files: whatever is in front of a server, it
 // is asked once and finishes its requests; a filter lives as long as what it reads; who depends on
 // whom decides the order; and a first exit. A new kind is one more row of a table.
 // ENTRYPOINT_TEST_SHAPES=all tries each row with each shell and each server, which takes about five

@@ -1,4 +1,4 @@
-// Design section 4: top-down, each process ready before the next one starts.
+// The start: top-down, each process ready before the next one starts.
 
 import { expect } from "bun:test";
 import fs from "node:fs";

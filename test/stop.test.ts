@@ -1,4 +1,4 @@
-// Design section 6: the stop, drained bottom-up, and the signals that are passed on.
+// The stop: who serves others is asked last, and the signals that are passed on.
 
 import { expect } from "bun:test";
 import fs from "node:fs";

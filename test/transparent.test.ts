@@ -1,4 +1,4 @@
-// Design section 8: transparent. The same bytes go straight to an app and through nginx to it, and
+// nginx is transparent. The same bytes go straight to an app and through nginx to it, and
 // what both ends get is compared. A difference is in the table, with its reason, or a failure.
 
 import { expect } from "bun:test";
