@@ -244,7 +244,7 @@ function launch(row: Row): Child {
     upAfter: undefined,
     tree: [],
     zombies: false,
-    gone: false,
+    gone: !leader.pid, // it could not be started
   };
   children.push(child);
   oomKillsBefore ??= oomKills();
@@ -1849,8 +1849,8 @@ function inTheDark({ row, pid, end, gone }: Child): Process[] {
 function isGone(child: Child): boolean {
   const { pid, end, tree, zombies } = child;
   const isThere = (process: number) => send(process, 0).there;
-  if (pid && !end) return false;
-  if (child.gone || !pid) return true;
+  if (child.gone) return true;
+  if (!end) return false;
   const group = isThere(-pid);
   const missed = group && !tree.length && !zombies; // they fork and end faster than /proc is read
   child.gone = !missed && !(tree.length && (group || tree.some((p) => isThere(p.pid))));
