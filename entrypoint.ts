@@ -389,6 +389,7 @@ function hintFor({ child, code, after = 0 }: End): string {
 // second signal kills at once. The exit code is 0 when all ended as they were asked to.
 
 const PATIENCE = 100; // milliseconds for what ends by itself once another has
+const LOOK = 4; // milliseconds until one looks at those that were asked
 
 function askToStop(signal: NodeJS.Signals, code: number): void {
   stopAsked.resolve({ kind: "stop", why: signal, code });
@@ -481,7 +482,8 @@ async function drain(end: End, deadline: number): Promise<boolean> {
     if (child === left.at(-1) || !role) return true;
     return performance.now() >= (role === "serves" ? lastCall : (since + deadline) / 2);
   };
-  for (let wait = 1; left.length > 0; wait = Math.min(wait * 1.5, 20)) {
+  // An end is told at once; what it left in its group is looked for, which takes 1 ms or more.
+  for (let wait = LOOK; left.length > 0; wait = Math.min(wait * 1.5, 20)) {
     const now = performance.now();
     if (signalled.second || now >= deadline) return kill(left);
     for (const child of left)
@@ -491,7 +493,7 @@ async function drain(end: End, deadline: number): Promise<boolean> {
     if (!(await Promise.race([sleep(wait), ...exits]))) look();
     const before = left.length;
     left = left.filter((child) => !isGone(child));
-    if (left.length < before) wait = 1;
+    if (left.length < before) wait = LOOK;
   }
   return false;
 }
@@ -2000,7 +2002,7 @@ function cgroup(controller: string, ...names: string[]): string {
 
 function contents(path: string): string {
   try {
-    return fs.existsSync(path) ? fs.readFileSync(path, "utf8") : ""; // an exception is dear
+    return fs.readFileSync(path, "utf8");
   } catch {
     return "";
   }
