@@ -834,8 +834,8 @@ const SHELLS = new Set("sh ash dash bash busybox zsh ksh mksh".split(" "));
 function ask(child: Child, everyone: boolean, filtersToo: boolean): void {
   const { tree, row } = child;
   const stopSignal = row.stopSignal ?? SIGTERM;
-  const sockets = once(openSockets);
-  const call: Call = { child, stopSignal, everyone, filtersToo, sockets };
+  const [hasKnown, sockets] = [tree.some(knownSignal), once(openSockets)];
+  const call: Call = { child, stopSignal, everyone, filtersToo, hasKnown, sockets };
   for (const p of rootsOf(tree)) visit(p, call);
   for (const { pid, state } of tree) if (state === "T") send(pid, SIGCONT); // or it sees no signal
 }
@@ -846,6 +846,7 @@ type Call = {
   stopSignal: number;
   everyone: boolean; // in the last second
   filtersToo: boolean; // in its last half
+  hasKnown: boolean; // a server with a stop signal of its own is among them
   sockets: () => Sockets;
 };
 
@@ -863,7 +864,7 @@ function visit(p: Process, call: Call, front?: Process): void {
     visitBelow(p, call, p);
   } else if (allBelow(p, tree).some(knownSignal)) visitInFront(p, call, front);
   else if (isTold(p, call)) spare(allBelow(p, tree));
-  else if (call.everyone ? call.filtersToo || !isFilter(p, tree) : !waits(p, tree))
+  else if (call.everyone ? call.filtersToo || !isFilter(p, call) : !waits(p, call))
     visitPlain(p, call, front);
 }
 
@@ -932,9 +933,9 @@ function spare(some: Process[]): void {
 }
 
 /** Whether it ends by itself, once another has: a filter, or who was left alone until now. */
-function waits(p: Process, tree: Process[]): boolean {
-  if (tree.some(knownSignal)) return true;
-  if (isFilter(p, tree)) spare([p]);
+function waits(p: Process, call: Call): boolean {
+  if (call.hasKnown) return true;
+  if (isFilter(p, call)) spare([p]);
   return performance.now() < (spared.get(p.id) ?? -PATIENCE) + PATIENCE;
 }
 
@@ -958,8 +959,9 @@ function knownSignal(p: Process): number | undefined {
  */
 function handles(p: Process, signal: number): boolean {
   if (signal === SIGKILL) return true; // as far as it can be
-  const mask = signalMask(p.pid, isShell(p) ? ["SigCgt"] : ["SigCgt", "SigBlk"]);
-  return mask === undefined ? !isShell(p) : isIn(mask, signal);
+  const shell = isShell(p);
+  const mask = signalMask(p.pid, shell ? ["SigCgt"] : ["SigCgt", "SigBlk"]);
+  return mask === undefined ? !shell : isIn(mask, signal);
 }
 
 /** By its first word, for a script bears its own name. */
@@ -1112,8 +1114,8 @@ function outputTo(fd: 1 | 2): Output {
 async function openOutput(): Promise<void> {
   await openSystem();
   if (isSameFile(1, 2)) stderr = stdout;
+  const forced = !["0", "false"].includes(env.FORCE_COLOR ?? "");
   for (const output of new Set([stdout, stderr])) {
-    const forced = !["0", "false"].includes(env.FORCE_COLOR ?? "");
     const { fd } = output;
     output.put = putterTo(fd);
     const wanted = env.FORCE_COLOR ? forced : env.TERM !== "dumb" && (await isTerminal(fd));
@@ -1963,11 +1965,11 @@ function isListening(p: Process, sockets: () => Sockets): boolean {
 }
 
 /** Whether it only reads what another process of its tree writes, as `tee` does, until that ends. */
-function isFilter(p: Process, tree: Process[]): boolean {
+function isFilter(p: Process, { child, sockets }: Call): boolean {
   const input = link(`/proc/${p.pid}/fd/0`);
   if (!input.startsWith("pipe:")) return false;
-  if (isListening(p, once(openSockets))) return false;
-  return tree.some((other) => other !== p && openFiles(other)?.includes(input));
+  if (isListening(p, sockets)) return false;
+  return child.tree.some((other) => other !== p && openFiles(other)?.includes(input));
 }
 
 /** kill(2), and what it found. */
