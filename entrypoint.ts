@@ -1130,14 +1130,18 @@ function write(to: Output, text: Buffer): Promise<unknown> {
   const whole = to.midLine ? Buffer.concat([Buffer.from("\n"), text]) : text;
   to.midLine = text.at(-1) !== NEWLINE;
   to.pending++;
-  to.written = to
-    .put(whole)
-    .catch((error) => lost(to, codeOf(error)))
-    .then(() => {
-      to.pending--;
-      moved.written += whole.length;
-    });
+  to.written = taken(to, whole);
   return to.written;
+}
+
+async function taken(to: Output, bytes: Buffer): Promise<void> {
+  try {
+    await to.put(bytes);
+  } catch (error) {
+    lost(to, codeOf(error));
+  }
+  to.pending--;
+  moved.written += bytes.length;
 }
 
 function lost(to: Output, code: string): void {
@@ -1171,65 +1175,75 @@ async function follow(pipe: Pipe, to: Output, row: Row): Promise<void> {
   openPipes.delete(pipe);
 }
 
-/** Copies lines until the pipe ends. A line that is not whole yet is held back. */
+/** Copies lines until the pipe ends. */
 async function copy(source: AsyncIterable<Uint8Array>, to: Output, row: Row): Promise<void> {
   if (settings.log === "json") return copyAsEntries(source, to, row);
   const width = Math.max(...table.map(({ name }) => name.length));
   const colour = COLOURS[table.indexOf(row) % COLOURS.length] ?? "cyan";
-  const prefix = `${painted(to, colour, row.name.padEnd(width))} | `;
-  let rest = "";
-  for await (const chunk of source) {
-    moved.read += chunk.length;
-    const text = withLongLinesCut(rest + charactersOf(chunk));
-    const end = text.lastIndexOf("\n") + 1;
-    rest = text.slice(end);
-    if (end) await write(to, bytesOf(prefixed(text.slice(0, end), prefix)));
+  const prefix = Buffer.from(`${painted(to, colour, row.name.padEnd(width))} | `);
+  let room: Buffer = Buffer.alloc(0);
+  for await (const lines of wholeLines(source)) {
+    const most = lines.length * (1 + prefix.length); // if each byte is a line
+    if (room.length < most) room = Buffer.allocUnsafe(most);
+    await write(to, prefixed(lines, prefix, room));
   }
-  if (rest) write(to, bytesOf(prefixed(`${rest}\n`, prefix).slice(0, -1)));
   await to.written;
 }
 
-/** Whole lines with it in front of each. */
-function prefixed(lines: string, prefix: string): string {
-  return (prefix + lines).replaceAll("\n", `\n${prefix}`).slice(0, -prefix.length);
-}
-
-/** Bytes as characters: one native call for each step, whatever they encode. */
-function charactersOf(chunk: Uint8Array): string {
-  return Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length).toString("latin1");
-}
-
-function bytesOf(characters: string): Buffer {
-  return Buffer.from(characters, "latin1");
-}
-
-/** The text that such characters are the bytes of. */
-function textOf(characters: string): string {
-  return bytesOf(characters).toString();
-}
-
-function withLongLinesCut(text: string, keepObjects = settings.log === "json"): string {
-  let cut = text;
-  for (let start = 0; cut.length - start > LINE; ) {
-    let end = cut.lastIndexOf("\n", start + LINE);
-    if (end < start) {
-      end = keepObjects ? endOfObject(cut, start) : -1;
-      if (end === cut.length) return cut; // there is more of it to come
-      if (end < 0) {
-        end = endOfCharacter(cut, start + LINE);
-        cut = `${cut.slice(0, end)}\n${cut.slice(end)}`;
-      }
-    }
-    start = end + 1;
+/** Lines, read by read. One that is not whole yet is held back; only the last may lack its newline. */
+async function* wholeLines(source: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
+  let rest: Buffer = Buffer.alloc(0);
+  for await (const chunk of source) {
+    moved.read += chunk.length;
+    const bytes = withLongLinesCut(Buffer.concat([rest, chunk]));
+    const end = bytes.lastIndexOf(NEWLINE) + 1;
+    rest = bytes.subarray(end);
+    if (end) yield bytes.subarray(0, end);
   }
-  return cut;
+  if (rest.length) yield rest;
+}
+
+/** Whole lines with it in front of each, written into `room`. */
+function prefixed(lines: Buffer, prefix: Buffer, room: Buffer): Buffer {
+  let length = 0;
+  for (let start = 0; start < lines.length; ) {
+    const end = lines.indexOf(NEWLINE, start) + 1 || lines.length;
+    for (let i = 0; i < prefix.length; i++) room[length++] = prefix[i] ?? 0;
+    length += lines.copy(room, length, start, end);
+    start = end;
+  }
+  return room.subarray(0, length);
+}
+
+function withLongLinesCut(bytes: Buffer, keepObjects = settings.log === "json"): Buffer {
+  const pieces: Buffer[] = [];
+  let [cut, end] = [0, 0]; // up to here: all pieces, all lines
+  for (let start = longLine(bytes, LINE); start >= 0; start = longLine(bytes, LINE, end)) {
+    end = keepObjects ? endOfObject(bytes, start) : 0;
+    if (end > bytes.length) break; // there is more of it to come
+    if (end) continue;
+    end = endOfCharacter(bytes, start + LINE);
+    pieces.push(bytes.subarray(cut, end), Buffer.from("\n"));
+    cut = end;
+  }
+  return cut ? Buffer.concat([...pieces, bytes.subarray(cut)]) : bytes;
+}
+
+/** Where the first line begins that has more bytes than this, or -1. */
+function longLine(bytes: Buffer, most: number, from = 0): number {
+  let start = from;
+  while (bytes.length - start > most) {
+    const end = bytes.lastIndexOf(NEWLINE, start + most) + 1;
+    if (end <= start) return start;
+    start = end;
+  }
+  return -1;
 }
 
 /** Where to cut at the latest: as JSON a UTF-8 character must stay whole. */
-function endOfCharacter(bytes: string, latest: number): number {
+function endOfCharacter(bytes: Buffer, latest: number): number {
   let end = latest;
-  while (settings.log === "json" && end > latest - 3 && (bytes.charCodeAt(end) & 0xc0) === 0x80)
-    end--;
+  while (settings.log === "json" && end > latest - 3 && ((bytes[end] ?? 0) & 0xc0) === 0x80) end--;
   return end;
 }
 
@@ -1284,7 +1298,8 @@ function turn(): Promise<void> {
 const LABELS = "logging.googleapis.com/labels";
 const TRACE_ID = "logging.googleapis.com/trace";
 const ENTRY = 256 * 1024; // bytes of an entry at most
-const OBJECT = /^\s*\{/;
+const OBJECT = /^[ \t\r]*\{/;
+const ESCAPED = /"|(?!\n)\p{Cc}/u; // in JSON, beside the backslash and the newline
 const HELD = 50; // milliseconds in which the next line of a trace must come
 
 /** Copies entries until the pipe ends. What may be a trace is held until something else comes. */
@@ -1296,54 +1311,64 @@ async function copyAsEntries(
   const label = `"${LABELS}":{"process":${JSON.stringify(name)}}`;
   const form = { name, label, isNginx: /NGINX_CONF|nginx/.test(command) };
   const trace: Trace = { lines: [], bytes: 0, kind: undefined, endsBelow: false, rest: undefined };
-  const put = (messages: string[]) => {
-    const entries = messages.map((message) => entry(message, form)).join("");
-    return entries ? write(to, Buffer.from(entries)) : undefined;
-  };
+  const put = async (entries: string) => entries && write(to, Buffer.from(entries));
   const late = () => {
     trace.rest = trace.kind;
-    put(released(trace));
+    put(entriesOf(released(trace), form));
   };
-  let rest = "";
   let heldUntil = 0; // milliseconds, as performance.now() has them
   let timer: ReturnType<typeof setTimeout> | undefined;
-  for await (const chunk of source) {
-    moved.read += chunk.length;
-    rest = withLongLinesCut(rest + charactersOf(chunk));
-    const end = rest.lastIndexOf("\n");
-    if (end < 0) continue;
-    const lines = textOf(rest.slice(0, end));
-    rest = rest.slice(end + 1);
+  for await (const lines of wholeLines(source)) {
+    const text = lines.toString("utf8", 0, lines.length - Number(lines.at(-1) === NEWLINE));
     clearTimeout(timer);
     const held = trace.lines.length > 0 ? trace.lines : undefined;
-    await put(withTracesJoined(lines, trace));
+    const isPlain = !isOpen(trace) && !trace.rest && !isSpecial(lines, text, form);
+    await put(isPlain ? textEntries(text, form) : entriesOf(withTracesJoined(text, trace), form));
     // More lines make a trace wait anew, but not what may be none.
     if (trace.kind || trace.lines !== held) heldUntil = performance.now() + HELD;
     if (isOpen(trace)) timer = setTimeout(late, Math.max(heldUntil - performance.now(), 0));
   }
   clearTimeout(timer);
-  const last = rest ? withTracesJoined(textOf(rest), trace) : [];
-  put([...last, ...released(trace)]);
+  put(entriesOf(released(trace), form));
   await to.written;
 }
 
 /** What the entries of a process have in common. */
 type Form = { name: string; label: string; isNginx: boolean };
 
+/** Whether one of these lines may be more than text. To ask it of all at once costs a fifth. */
+function isSpecial(lines: Buffer, text: string, { isNginx }: Form): boolean {
+  if (isNginx || lines.includes("\\") || longLine(lines, TELLING) >= 0) return true;
+  return WORDS.some((word) => lines.includes(word)) || SPECIAL.test(`\n${text}`);
+}
+
+/** Of lines that are not special: each newline is where an entry ends and the next begins. */
+function textEntries(lines: string, { label }: Form): string {
+  const between = `",${label}}\n{"message":"`;
+  const message = ESCAPED.test(lines)
+    ? JSON.stringify(lines).replaceAll("\\n", between)
+    : `"${lines.replaceAll("\n", between)}"`;
+  return `{"message":${message},${label}}\n`;
+}
+
+function entriesOf(messages: string[], form: Form): string {
+  return messages.map((message) => entry(message, form)).join("");
+}
+
 function entry(message: string, form: Form): string {
   if (!OBJECT.test(message)) return textEntry(message, form);
   try {
     return `${labelled(message, form)}\n`;
   } catch {} // text after all, or an object too deep to be read
-  const pieces = withLongLinesCut(charactersOf(Buffer.from(message)), false).split("\n");
-  return pieces.map((piece) => textEntry(textOf(piece), form)).join("");
+  const pieces = withLongLinesCut(Buffer.from(message), false).toString().split("\n");
+  return pieces.map((piece) => textEntry(piece, form)).join("");
 }
 
-/** Where the line ends that begins here, or what there is of it, if it may be an object. */
-function endOfObject(bytes: string, start: number): number {
-  const newline = bytes.indexOf("\n", start);
-  const end = newline < 0 ? bytes.length : newline;
-  return end - start <= ENTRY && OBJECT.test(bytes.slice(start, start + LINE)) ? end : -1;
+/** Where the line ends that begins here, or behind all if more is to come; 0 if it is no object. */
+function endOfObject(bytes: Buffer, start: number): number {
+  const end = bytes.indexOf(NEWLINE, start) + 1 || bytes.length + 1;
+  const isObject = OBJECT.test(bytes.toString("latin1", start, start + LINE));
+  return isObject && end - 1 - start <= ENTRY ? end : 0;
 }
 
 // nginx's own lines have a level: https://nginx.org/en/docs/ngx_core_module.html#error_log
@@ -1414,10 +1439,10 @@ type Kind = {
 const TELLING = 2000; // characters of a line that are looked at
 const NOTHING = /$^/;
 const AT =
-  /^\s+at (?:async )?(?:\S+\(.*\)|\S+:\d+|.+ \((?:.*:\d+|<anonymous>|native|index \d+)\))|^ +---> (?:\(Inner |[A-Z]\w*\.)/;
+  /^[ \t]+at (?:async )?(?:\S+\(.*\)|\S+:\d+|.+ \((?:.*:\d+|<anonymous>|native|index \d+)\))|^ +---> (?:\(Inner |[A-Z]\w*\.)/;
 const UNCAUGHT: Kind = { frame: /^\s*\^+$/, on: /./, gap: /./ }; // what Node writes above its frames
 const PYTHON: Kind = {
-  frame: /^[\s|]*File ".+", line \d/,
+  frame: /^[ \t|]*File ".+", line \d/,
   on: NOTHING,
   gap: /^(During handling of|The above exception|Traceback) /,
 };
@@ -1439,11 +1464,11 @@ const KINDS: Kind[] = [
   GO,
   RUBY,
   // Ruby's other order
-  { frame: /^\s*\d+: from \S+:\d/, on: /^\S+:\d+:in [`']/, gap: /^\s/ },
+  { frame: /^[ \t]*\d{1,5}: from \S+:\d/, on: /^\S+:\d+:in [`']/, gap: /^\s/ },
   // PHP
   {
     frame:
-      /^(PHP )?Stack trace:$|^\[stacktrace\]$|^(PHP +)?(#\d+|\d+\.) (\S+\(\d+\): |\{main\}|\[internal|\S.* \S+:\d+$)/,
+      /^(PHP )?Stack trace:$|^\[stacktrace\]$|^(PHP +)?(#\d{1,5}|\d{1,5}\.) (\S+\(\d+\): |\{main\}|\[internal|\S.* \S+:\d+$)/,
     on: /^PHP +thrown in |^"\} ?$/, // Monolog's end
     gap: /^Next /,
   },
@@ -1471,6 +1496,8 @@ const OPENS = anyOf([
   ...HEADS,
   ...KINDS.filter((kind) => kind !== UNCAUGHT && kind !== RUBY).map(({ frame }) => frame),
 ]);
+// The same of many lines, with no blank that might be a newline; and what else is not only text.
+const SPECIAL = new RegExp(`\\n(?:${OPENS.source}|${OBJECT.source}|${NGINX_ERROR.source})`, "m");
 const LOGGER =
   /\b(?:err(?:or)?|fatal|critical|severe|warn(?:ing)?|info|notice|debug|fail\w*)\b|^\W?\d{4}[-/]\d\d[-/]\d\d|^#<Thread:/i;
 
@@ -1673,7 +1700,7 @@ function putterTo(fd: 1 | 2): Put {
 
 function byBun(fd: number): Put {
   const writer = Bun.file(fd).writer();
-  return async (bytes) => Promise.all([writer.write(bytes), writer.flush()]); // either may throw
+  return (bytes) => Promise.all([writer.write(bytes), writer.flush()]); // either may fail
 }
 
 function byStream(fd: 1 | 2): Put {

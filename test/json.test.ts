@@ -184,11 +184,21 @@ section("json", (it) => {
       "\u00a0{}",
       "__proto__",
     ];
-    const run = await through(box, lines.map((line) => `${line}\n`).join(""));
-    for (const stream of ["stdout", "stderr"] as const) {
-      const app = entriesOf(run, "app", stream);
-      expect(app).toEqual(lines.map((message) => ({ message, [LABELS]: { process: "app" } })));
+    // Where all that comes at once is only text, it is made into entries at once.
+    const text = lines.filter((line) => !/[{\\]/.test(line));
+    const bare = text.filter((line) => !/["\p{Cc}]/u.test(line));
+    for (const some of [lines, text, bare]) {
+      const run = await through(box, some.map((line) => `${line}\n`).join(""));
+      for (const stream of ["stdout", "stderr"] as const) {
+        const app = entriesOf(run, "app", stream);
+        expect(app).toEqual(some.map((message) => ({ message, [LABELS]: { process: "app" } })));
+      }
     }
+  });
+
+  it("looks at each of a million empty lines once", async (box) => {
+    const run = await through(box, "\n".repeat(1_000_000));
+    expect(entriesOf(run, "app").length).toBe(1_000_000);
   });
 
   it("shows what is no UTF-8, and keeps what is around it", async (box) => {

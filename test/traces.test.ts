@@ -390,7 +390,7 @@ section(
     });
 
     it("looks at a long line for no longer than at its beginning", async (box) => {
-      const long = ["z", "(", "a.", ":1", "Error (", "'"].map((part) =>
+      const long = ["z", "(", "a.", ":1", "7", " ", "Error (", "'"].map((part) =>
         part.repeat(60_000 / part.length),
       );
       const heads = [
