@@ -247,7 +247,9 @@ function launch(row: Row): Child {
     gone: !leader.pid, // it could not be started
   };
   children.push(child);
-  oomKillsBefore ??= oomKills();
+  turn().then(() => {
+    oomKillsBefore ??= oomKills();
+  });
   return child;
 }
 
@@ -278,6 +280,10 @@ async function waitUntilListens(child: Child, limit: number): Promise<boolean> {
   const waitedFor = isWaitedFor(row);
   let toldOf = !waitedFor; // that it listens somewhere else
   for (let next = waitedFor ? 10_000 : Number.POSITIVE_INFINITY; remaining() > 0 && !ending; ) {
+    // Those behind it wait for 1 % longer at most; for the last nobody waits.
+    const [share, most] = waitedFor ? [0.01, 250] : [0.1, 1000];
+    const pause = Math.min(Math.max((performance.now() - since) * share, 2), most);
+    await sleep(Math.min(pause, Math.max(remaining(), 1)));
     const address = child.end ? undefined : await answersAt(row.place);
     if (address) isUpAt(child, address);
     if (child.end || address) return true;
@@ -293,9 +299,6 @@ async function waitUntilListens(child: Child, limit: number): Promise<boolean> {
       say(`${row.name}: ${what}${await hintForPlace(child)}`);
       next += 30_000;
     }
-    // Those behind it wait for 1 % longer at most.
-    const pause = waited / (waitedFor ? 100 : 20);
-    await sleep(Math.min(Math.max(pause, 2), 250, Math.max(remaining(), 1)));
   }
   return Boolean(child.end);
 }
@@ -371,7 +374,7 @@ function firstEnd(): Promise<End> {
 
 /** Its last words come before ours. What it leaves in its group may be a `tee` that still writes. */
 async function lastWords(child: Child | undefined): Promise<void> {
-  await Promise.race([child?.logs, sleep(PATIENCE)]);
+  await within(PATIENCE, Promise.resolve(child?.logs));
 }
 
 function hintFor({ child, code, after = 0 }: End): string {
@@ -983,16 +986,17 @@ async function answersAt(place: Place): Promise<string | undefined> {
   };
   // It may have begun to listen between two questions: then the first place that answers is another.
   const all = first().then((host) => (host && host !== "127.0.0.1" ? first() : host));
-  return Promise.race([all, sleep(1000)]);
+  return within(1000, all);
 }
 
 /** Next.js, for one, listens at $HOSTNAME alone. */
 async function atOwn(at: (hostname: string) => Promise<string | undefined>) {
-  const own = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
-  const outer = own.filter(({ internal, address }) => !internal && !address.startsWith("fe80"));
+  const outer = ownAddresses().filter((own) => !own.internal && !own.address.startsWith("fe80"));
   const answers = await Promise.all(outer.map(({ address }) => at(address)));
   return answers.find((address) => address);
 }
+
+const ownAddresses = once(() => Object.values(networkInterfaces()).flatMap((some) => some ?? []));
 
 function placesNow(child: Child): Place[] {
   look();
@@ -1182,25 +1186,28 @@ async function copy(source: AsyncIterable<Uint8Array>, to: Output, row: Row): Pr
   const colour = COLOURS[table.indexOf(row) % COLOURS.length] ?? "cyan";
   const prefix = Buffer.from(`${painted(to, colour, row.name.padEnd(width))} | `);
   let room: Buffer = Buffer.alloc(0);
-  for await (const lines of wholeLines(source)) {
+  await eachRead(source, (lines) => {
     const most = lines.length * (1 + prefix.length); // if each byte is a line
     if (room.length < most) room = Buffer.allocUnsafe(most);
-    await write(to, prefixed(lines, prefix, room));
-  }
+    return write(to, prefixed(lines, prefix, room));
+  });
   await to.written;
 }
 
-/** Lines, read by read. One that is not whole yet is held back; only the last may lack its newline. */
-async function* wholeLines(source: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
+/** Gives whole lines, read by read. The last may lack its newline; else such a line is held back. */
+async function eachRead(
+  source: AsyncIterable<Uint8Array>,
+  take: (lines: Buffer) => Promise<unknown>,
+): Promise<void> {
   let rest: Buffer = Buffer.alloc(0);
   for await (const chunk of source) {
     moved.read += chunk.length;
     const bytes = withLongLinesCut(Buffer.concat([rest, chunk]));
     const end = bytes.lastIndexOf(NEWLINE) + 1;
     rest = bytes.subarray(end);
-    if (end) yield bytes.subarray(0, end);
+    if (end) await take(bytes.subarray(0, end));
   }
-  if (rest.length) yield rest;
+  if (rest.length) await take(rest);
 }
 
 /** Whole lines with it in front of each, written into `room`. */
@@ -1272,15 +1279,19 @@ async function flushed(): Promise<void> {
     const before = moved.read + moved.written;
     if (await Promise.race([all, sleep(GIVE_UP.look)])) return;
     // With a tenth of a CPU what a dead process wrote may wait in its pipe for a while.
-    const busy = isPending() || [...openPipes].some(isUnread);
+    const busy = stdout.pending + stderr.pending > 0 || [...openPipes].some(isUnread);
     if (!busy) idle += GIVE_UP.look;
     quiet = !busy && moved.read + moved.written === before ? quiet + GIVE_UP.look : 0;
   }
 }
 
-/** Whether a reader has not taken all yet. */
-function isPending(): boolean {
-  return stdout.pending + stderr.pending > 0;
+/** What it gives, or nothing when the time is up. No timer is left behind: each wakes us. */
+async function within<T>(milliseconds: number, promise: Promise<T>): Promise<T | undefined> {
+  const { promise: over, resolve } = Promise.withResolvers<undefined>();
+  const timer = setTimeout(resolve, milliseconds);
+  const first = await Promise.race([promise, over]);
+  clearTimeout(timer);
+  return first;
 }
 
 function sleep(milliseconds: number): Promise<undefined> {
@@ -1318,7 +1329,7 @@ async function copyAsEntries(
   };
   let heldUntil = 0; // milliseconds, as performance.now() has them
   let timer: ReturnType<typeof setTimeout> | undefined;
-  for await (const lines of wholeLines(source)) {
+  await eachRead(source, async (lines) => {
     const text = lines.toString("utf8", 0, lines.length - Number(lines.at(-1) === NEWLINE));
     clearTimeout(timer);
     const held = trace.lines.length > 0 ? trace.lines : undefined;
@@ -1327,7 +1338,7 @@ async function copyAsEntries(
     // More lines make a trace wait anew, but not what may be none.
     if (trace.kind || trace.lines !== held) heldUntil = performance.now() + HELD;
     if (isOpen(trace)) timer = setTimeout(late, Math.max(heldUntil - performance.now(), 0));
-  }
+  });
   clearTimeout(timer);
   put(entriesOf(released(trace), form));
   await to.written;
@@ -1665,7 +1676,7 @@ function freeMemory(): void {
 /** Bun makes what it writes to non-blocking for all who share it: at the exit it is as it was. */
 function giveBackOutput(code: number): void {
   for (const [i, value] of descriptorFlags.entries()) libc?.fcntl(i + 1, F_SETFL, value);
-  if (isPending()) libc?._exit(code); // or Bun would wait for the reader that stalls
+  libc?._exit(code); // Bun's own exit takes longer, and waits for a reader that stalls
 }
 
 /** zx's `spawn` on Bun: that of node:child_process cannot tell the death by a real-time signal. */
@@ -1829,19 +1840,26 @@ function isAlive({ state }: Process): boolean {
   return state !== "Z" && state !== "X";
 }
 
+// pid (comm) state ppid pgrp session …, and when it started, in ticks of 10 ms: proc(5)
+const STAT = /^(\d+) \((.*)\) (\S) (\d+) \d+ (\d+) (?:\S+ ){15}(\d+)/s;
+
 /** Undefined where nothing is told: Deno lets nobody read /proc. */
 function processes(): Process[] | undefined {
   if (!contents("/proc/self/stat")) return undefined;
   const all: Process[] = [];
   for (const entry of fs.readdirSync("/proc")) {
-    const stat = /^\d+$/.test(entry) ? contents(`/proc/${entry}/stat`) : "";
-    const nameEnds = stat.lastIndexOf(")");
-    const [state = "", ...fields] = stat.slice(nameEnds + 2).split(" ");
-    if (!state) continue; // it has gone meanwhile
-    const name = stat.slice(stat.indexOf("(") + 1, nameEnds);
-    const startedAt = Number(fields[18]) * 10; // the kernel counts in ticks of 10 ms
-    const [pid, parent, session] = [Number(entry), Number(fields[0]), Number(fields[2])];
-    all.push({ pid, id: `${pid} ${startedAt}`, name, state, parent, session, startedAt });
+    const stat = /^\d+$/.test(entry) && STAT.exec(contents(`/proc/${entry}/stat`));
+    if (!stat) continue; // it has gone meanwhile
+    const [, pid, name = "", state = "", parent, session, ticks] = stat;
+    all.push({
+      pid: Number(pid),
+      id: `${pid} ${ticks}`,
+      name,
+      state,
+      parent: Number(parent),
+      session: Number(session),
+      startedAt: Number(ticks) * 10,
+    });
   }
   return all;
 }
@@ -2076,8 +2094,7 @@ function nginxConf(app: string): string {
 function nginxValues(app: string): NodeJS.ProcessEnv {
   const { port, appPort, grace } = settings;
   const host = app.includes(":") ? `[${app}]` : app;
-  const addresses = Object.values(networkInterfaces()).flat();
-  const ipv6 = addresses.some((address) => address?.family === "IPv6");
+  const ipv6 = ownAddresses().some(({ family }) => family === "IPv6");
   return {
     NGINX_USER: process.getuid?.() === 0 ? "user root; # what the app can read, nginx can" : "",
     NGINX_DIRECTORY: directory,
