@@ -36,7 +36,7 @@ export async function executable(
     compile: {
       outfile,
       ...(target && { target }),
-      jitPolicy: 100, // the start is over before compiled code pays; then entrypoint.ts sets it to 1
+      jitPolicy: 20, // start and stop are over before compiled code pays; and it takes memory
       // What lies in the working directory is not the program's.
       autoloadDotenv: false,
       autoloadBunfig: false,

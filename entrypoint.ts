@@ -343,7 +343,6 @@ async function checkPlace({ name, place, release }: Row): Promise<End | undefine
 async function tellWhenReady(): Promise<void> {
   const last = children.at(-1);
   if (!last || last.row.release) return;
-  startIsOver();
   const startedAt = performance.now();
   await waitUntilListens(last, Math.min(settings.ready, 10));
   if (ending) return;
@@ -1662,11 +1661,6 @@ async function openLibc() {
   } catch {
     return undefined; // macOS
   }
-}
-
-/** Settings of the runtime once the start is over; build.ts has those for the start. */
-function startIsOver(): void {
-  if (onBun) Bun.unsafe.setJITPolicy(1);
 }
 
 function freeMemory(): void {

@@ -102,7 +102,7 @@ const figures: Figure[] = [
   {
     // After "cache": what is resident of a file is less when it was read than when it was just written.
     section: "idle",
-    title: "all but the children at rest, 8 s after the start",
+    title: "all but the children, at rest 37 s after the start",
     columns: [
       "anonymous after 1 s, MB",
       "at rest, MB",

@@ -269,8 +269,8 @@ export async function atRest(place: Place): Promise<number[]> {
   await Bun.sleep(1000);
   const own = others();
   const wakesAtFirst = await wakeUps(6, own);
-  const [anonymous, resident] = [megabytes("Anonymous", own), megabytes("Rss", own)];
   await Bun.sleep(29_000); // Bun looks once a second whether to collect garbage, for half a minute
+  const [anonymous, resident] = [megabytes("Anonymous", own), megabytes("Rss", own)];
   return [atFirst, anonymous, resident, wakesAtFirst, await wakeUps(8, own)];
 }
 

@@ -98,10 +98,9 @@ const name = "a | ";
 let rest = "";
 for await (const chunk of chunks) {
   const text = rest + Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length).toString("latin1");
-  const end = text.lastIndexOf("\n");
-  rest = text.slice(end + 1);
-  if (end < 0) continue;
-  const named = name + text.slice(0, end).replaceAll("\n", "\n" + name) + "\n";
+  const end = text.lastIndexOf("\n") + 1;
+  rest = text.slice(end);
+  const named = (name + text.slice(0, end)).replaceAll("\n", "\n" + name).slice(0, -name.length);
   writer.write(Buffer.from(named, "latin1"));
   await writer.flush();
 }
