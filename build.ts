@@ -36,7 +36,7 @@ export async function executable(
     compile: {
       outfile,
       ...(target && { target }),
-      jitPolicy: 20, // start and stop are over before compiled code pays; and it takes memory
+      jitPolicy: 5, // start and stop are over before compiled code pays; and it takes memory
       // What lies in the working directory is not the program's.
       autoloadDotenv: false,
       autoloadBunfig: false,

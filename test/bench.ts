@@ -77,7 +77,7 @@ const figures: Figure[] = [
     section: "logs",
     title: "a line every 10 ms for 5 s, until the reader has it",
     columns: ["ms, median", "ms, worst", "% of a CPU"],
-    rounds: 1,
+    rounds: 3,
     limit: 60_000,
     contestants: () => [{ name: bash.name, peer: bash }, ...measure.entrypoints()],
     floors: ["loop", "loop with names"],
