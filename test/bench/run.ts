@@ -129,16 +129,27 @@ export function write(directory: string, files: Record<string, string> = {}): vo
     executable(path.relative(tmp, path.join(directory, name)), text);
 }
 
-export function spawn(place: Place, { command, env }: Call, stdout: "ignore" | "pipe" = "ignore") {
+export function makePipe(file: string): string {
+  Bun.spawnSync(["mkfifo", file]);
+  return file;
+}
+
+/** What a container has as stdout and stderr: a pipe, and somebody who reads it. */
+const output = makePipe(path.join(tmp, "output"));
+Bun.spawn(["sh", "-c", `cat <>${output} >/dev/null`], { cwd: tmp });
+
+export function spawn(place: Place, { command, env }: Call, stdout = output) {
   const { HOME = "" } = process.env;
   const [name = "", number = ""] = place.mark.split("=");
-  return Bun.spawn(command, {
+  const [out, err] = [fs.openSync(stdout, "w"), fs.openSync(output, "w")];
+  const child = Bun.spawn(command, {
     cwd: place.directory,
     env: { PATH, HOME, TMPDIR: tmp, [name]: number, ...place.contestant.env, ...env },
-    stdin: "ignore",
-    stdout,
-    stderr: "ignore",
+    stdio: ["ignore", out, err],
   });
+  fs.closeSync(out);
+  fs.closeSync(err);
+  return child;
 }
 
 export interface Started {
