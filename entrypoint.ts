@@ -1091,6 +1091,7 @@ function duration(milliseconds: number): string {
 
 const NEWLINE = 10;
 const LINE = 65536; // bytes of a line at most; a longer one is cut into pieces
+const TURN = 10; // milliseconds at most that one pipe keeps all else waiting
 const COLOURS = ["cyan", "yellow", "green", "magenta", "blue"] as const;
 const SELF = "entrypoint";
 
@@ -1129,7 +1130,7 @@ async function openOutput(): Promise<void> {
 
 /** Settles when the reader has taken it, or never will. */
 function write(to: Output, text: Buffer): Promise<unknown> {
-  if (to.closed) return turn(); // not at once: a flood would keep the signals waiting
+  if (to.closed) return to.written;
   const whole = to.midLine ? Buffer.concat([Buffer.from("\n"), text]) : text;
   to.midLine = text.at(-1) !== NEWLINE;
   to.pending++;
@@ -1199,12 +1200,16 @@ async function eachRead(
   take: (lines: Buffer) => Promise<unknown>,
 ): Promise<void> {
   let rest: Buffer = Buffer.alloc(0);
+  let turnedAt = performance.now();
   for await (const chunk of source) {
     moved.read += chunk.length;
     const bytes = withLongLinesCut(Buffer.concat([rest, chunk]));
     const end = bytes.lastIndexOf(NEWLINE) + 1;
     rest = bytes.subarray(end);
     if (end) await take(bytes.subarray(0, end));
+    if (performance.now() - turnedAt < TURN) continue;
+    await turn(); // Bun gives a flood the next read at once: signals and all others would wait
+    turnedAt = performance.now();
   }
   if (rest.length) await take(rest);
 }
@@ -1401,15 +1406,16 @@ function textEntry(line: string, { label, isNginx }: Form): string {
   const access = isNginx && NGINX_ACCESS.exec(line);
   const error = NGINX_ERROR.exec(line);
   if (!access && !error) return `{"message":${JSON.stringify(line)},${label}}\n`;
-  const [, message = line, status = "", parent = "", context = ""] = access || [];
+  const [, shown = line, status = "", parent = "", context = ""] = access || [];
+  const { GOOGLE_CLOUD_PROJECT: project } = env;
   const level = error?.[1] ?? { 4: "warn", 5: "error" }[status] ?? "info";
   // https://www.w3.org/TR/trace-context/, and Google's own header in front of that standard
   const id = (/^[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-/.exec(parent) ??
     /^(?!0{32})([0-9a-f]{32})\b/.exec(context))?.[1];
   const fields = {
     severity: SEVERITIES[level] ?? "DEFAULT",
-    message,
-    ...(id && { [TRACE_ID]: `projects/${env.GOOGLE_CLOUD_PROJECT}/traces/${id}` }),
+    message: project ? shown : line,
+    ...(project && id && { [TRACE_ID]: `projects/${project}/traces/${id}` }),
   };
   return `${JSON.stringify(fields).slice(0, -1)},${label}}\n`;
 }

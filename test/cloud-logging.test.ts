@@ -121,6 +121,19 @@ section("nginx's access lines", (it) => {
     expect(entriesOf(run, "app")).toEqual([{ message: line, [LABELS]: { process: "app" } }]);
   });
 
+  it("have no trace without GOOGLE_CLOUD_PROJECT: what looks like one stays text", async (box) => {
+    const id = "0af7651916cd43dd8448eb211c80319c";
+    const line = `1.2.3.4 - - [25/Nov/2026:00:00:00 +0000] "GET /x HTTP/1.1" 500 3 "-" "-" "-"\t00-${id}-b7ad6b7169203331-01\t-`;
+    box.write("lines", `${line}\n`);
+    const run = box.procfile(["web: : $NGINX_CONF; cat lines"], {
+      env: { ENTRYPOINT_LOG: "json" },
+    });
+    await run.exit();
+    expect(entriesOf(run, "web")).toEqual([
+      { severity: "ERROR", message: line, [LABELS]: { process: "web" } },
+    ]);
+  });
+
   it("end with X-Forwarded-For as text, and with nothing new", async (box) => {
     const { run, port } = await startDemo(box, { env: { GOOGLE_CLOUD_PROJECT: "p" } });
     const trace = "traceparent: 00-06796866738c859f2f19b7cfb3214824-00f067aa0ba902b7-01";

@@ -55,7 +55,7 @@ const bundle = path.join(root, "dist/entrypoint.mjs");
 /** Where a runtime can make a difference; the executables are tried in all sections. */
 const core = [
   ...["the Procfile", "the environment", "start", "the race", "signals", "stop"],
-  ...["json", "raw", "nginx", "a pipe"],
+  ...["json", "raw", "nginx", "a pipe", "a flood"],
 ];
 const most = [
   ...core,

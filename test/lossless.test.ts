@@ -340,6 +340,41 @@ section(
 );
 
 section(
+  "a flood",
+  (it) => {
+    const flood = "yes o & yes o >&2 & exec yes";
+    const reader = "head -c 20000000 >/dev/null; touch flooded; exec cat >/dev/null";
+    for (const format of ["text", "json"]) {
+      const options: Options = {
+        env: { ENTRYPOINT_LOG: format },
+        wrap: (command) => [
+          ...["bash", "-c", `exec "$@" > >(${reader}) 2> >(grep --line-buffered entrypoint >&2)`],
+          ...["bash", ...command],
+        ],
+      };
+      it(`of short lines that is read at once keeps no signal waiting (${format})`, async (box) => {
+        const run = box.procfile([`a: ${flood}`, "b: exec yes"], options);
+        await eventually("the flood", () => box.has("flooded"));
+        run.signal("SIGTERM");
+        const { code, stopMs } = await run.exit();
+        expect(code).toBe(0);
+        expect(stopMs).toBeLessThan(2500); // the grace is 9 s
+      });
+
+      it(`of short lines hides no death, and no other's lines (${format})`, async (box) => {
+        const others = "for i in 1 2 3; do echo entrypoint $i >&2; sleep 0.3; done; exit 42";
+        const run = box.procfile([`a: ${flood}`, `b: ${others}`], options);
+        const { code, ms } = await run.exit();
+        expect(code).toBe(42);
+        expect(run.stderr.text.match(/entrypoint [123]/g)).toHaveLength(3);
+        expect(ms).toBeLessThan(4000); // b takes one second
+      });
+    }
+  },
+  withoutDeno,
+);
+
+section(
   "a pipe",
   (it) => {
     it("that a grandchild holds, silent or not, is read up to the exit", async (box) => {
