@@ -85,7 +85,7 @@ let directory = ""; // of this run, private
 let childEnv: NodeJS.ProcessEnv = {};
 let oomKillsBefore: number | undefined;
 let placesToldOf = false; // of those who listen without a word of it in their line
-const asked = new Map<string, { alone: boolean }>(); // by id of a process: whether nobody below it
+const asked = new Map<string, Asked>(); // by id of a process
 const spared = new Map<string, number>(); // by id: when it was seen to wait for another to end
 const passed = new Map<string, Process & { handled: boolean; listened: boolean }>(); // below one asked
 const moved = { read: 0, written: 0 }; // bytes: they stand still when a reader stalls
@@ -842,6 +842,9 @@ function ask(child: Child, everyone: boolean, filtersToo: boolean): void {
   for (const { pid, state } of tree) if (state === "T") send(pid, SIGCONT); // or it sees no signal
 }
 
+/** What it was called when it was asked, and whether nobody below it was. */
+type Asked = { name: string; alone: boolean };
+
 /** One time that those of a tree are asked. */
 type Call = {
   child: Child;
@@ -856,11 +859,12 @@ type Call = {
 function visit(p: Process, call: Call, front?: Process): void {
   const { tree, row } = call.child;
   const own = knownSignal(p);
-  if (asked.get(p.id)?.alone) visitBelowAsked(p, call, front);
+  if (askedBefore(p, call)?.alone) visitBelowAsked(p, call, front);
   else if (own) {
     signalTo(p, row.stopSignal ?? own, true, call);
     // It tells its workers. A sidecar, from before its shell became the server, is none.
-    for (const q of allBelow(p, tree)) if (q.name === p.name) asked.set(q.id, { alone: true });
+    for (const q of allBelow(p, tree))
+      if (q.name === p.name) asked.set(q.id, { name: q.name, alone: true });
   } else if (RELAYS.has(p.name) && below(p, tree).length) {
     spare([p]);
     visitBelow(p, call, p);
@@ -909,13 +913,20 @@ function visitPlain(p: Process, call: Call, front?: Process): void {
   if (!alone || (everyone && isShell(p))) visitBelow(p, call, front);
 }
 
-function signalTo(p: Process, signal: number, alone: boolean, { child }: Call): void {
-  const before = asked.has(p.id);
-  asked.set(p.id, { alone });
+function signalTo(p: Process, signal: number, alone: boolean, call: Call): void {
+  const { row, sent } = call.child;
+  const before = askedBefore(p, call);
+  asked.set(p.id, { name: (before ?? p).name, alone });
   if (before) return;
-  child.sent.add(signal);
+  sent.add(signal);
   if (send(p.pid, signal).denied)
-    say(`${child.row.name}: ${another(p)} and cannot be asked to stop`, "WARNING");
+    say(`${row.name}: ${another(p)} and cannot be asked to stop`, "WARNING");
+}
+
+/** A program that took a shell's place since was not: it may clean up, but not for ever. */
+function askedBefore(p: Process, { everyone }: Call): Asked | undefined {
+  const before = asked.get(p.id);
+  return everyone && before?.name !== p.name ? undefined : before;
 }
 
 function another({ name, pid }: Process): string {

@@ -348,6 +348,7 @@ const recipes: Record<string, Recipe> = {
       process.kill(Number(worker), "SIGTERM");
       await run.line(new RegExp(`^queue +\\| worker (?!${worker}$)`));
       expect(await ask(url, { method: "POST", body: "the job" })).toBe("200 hello\n");
+      await run.line(/^queue +\| does the job$/);
     },
     slow: two,
     after: ({ run }) => expect(run.stdout.lines).toContain("queue     | did the job"),

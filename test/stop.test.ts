@@ -397,20 +397,40 @@ section(
       await eventually("its own end", () => !isAlive(sleep));
     });
 
-    it("asks the last fifth a program that another has become since its shell was asked", async (box) => {
-      const handler = `$SIG{TERM} = sub {}; print "web up\\n";`;
+    it("asks in its last fifth a program that has taken the place of one that was told", async (box) => {
+      const handler = `$SIG{TERM} = sub {}; print "up\\n";`;
       const until = "select undef, undef, undef, 0.01 until -e 'go';";
       box.write("becomes.pl", `$| = 1; ${handler} ${until} exec 'sleep', '1000';`);
-      // In the foreground: the shell's trap waits for its end.
-      const run = box.procfile([`web: trap 'exit 0' TERM; perl becomes.pl; true`], {
-        env: { ENTRYPOINT_GRACE: "3", ENTRYPOINT_READY: "0" },
-      });
-      await run.line(/web up/);
-      run.signal("SIGTERM");
-      await run.line(/stopping web/);
-      box.write("go", "");
-      const { code } = await run.exit();
-      expect([code, run.stderr.text]).toEqual([0, expect.not.stringContaining("killed")]);
+      for (const web of [
+        // In the foreground: the shell's trap waits for its end.
+        "trap 'exit 0' TERM; perl becomes.pl; true",
+        "exec perl becomes.pl",
+        `trap : TERM; echo up; ${untilGo}; exec sleep 1000`,
+        `trap 'exec sleep 1000' TERM; echo up; ${untilGo}`,
+      ]) {
+        const run = box.procfile([`web: ${web}`], {
+          env: { ENTRYPOINT_GRACE: "2", ENTRYPOINT_READY: "0" },
+        });
+        await run.up("web");
+        run.signal("SIGTERM");
+        await run.line(/stopping web/);
+        box.write("go", "");
+        const { code } = await run.exit();
+        expect([web, code, run.stderr.text]).toEqual([
+          web,
+          0,
+          expect.not.stringContaining("killed"),
+        ]);
+        box.remove("go");
+      }
+    });
+
+    it("lets a program finish that a trap runs in its shell's place", async (box) => {
+      box.write("cleanup.pl", "sleep 1; open F, '>', 'done';");
+      const run = box.procfile([`web: trap 'exec perl cleanup.pl' TERM; ${forever}`]);
+      await run.up("web");
+      await run.stopsWell();
+      expect(box.has("done")).toBe(true);
     });
 
     it("passes no signal on that nobody handles, and says so", async (box) => {
