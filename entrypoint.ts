@@ -1211,16 +1211,18 @@ async function eachRead(
   take: (lines: Buffer) => Promise<unknown>,
 ): Promise<void> {
   let rest: Buffer = Buffer.alloc(0);
-  let turnedAt = performance.now();
+  let busy = 0; // milliseconds
   for await (const chunk of source) {
+    const since = performance.now();
     moved.read += chunk.length;
     const bytes = withLongLinesCut(Buffer.concat([rest, chunk]));
     const end = bytes.lastIndexOf(NEWLINE) + 1;
     rest = bytes.subarray(end);
     if (end) await take(bytes.subarray(0, end));
-    if (performance.now() - turnedAt < TURN) continue;
+    busy += performance.now() - since;
+    if (busy < TURN) continue;
     await turn(); // Bun gives a flood the next read at once: signals and all others would wait
-    turnedAt = performance.now();
+    busy = 0;
   }
   if (rest.length) await take(rest);
 }
