@@ -83,7 +83,7 @@ let ending = false; // what ends the container is known
 let graceEnds = Number.POSITIVE_INFINITY; // milliseconds, as performance.now() has them
 let directory = ""; // of this run, private
 let childEnv: NodeJS.ProcessEnv = {};
-let oomKillsBefore: number | undefined;
+const oomKillsBefore = once(oomKills); // asked for soon after the first start
 let placesToldOf = false; // of those who listen without a word of it in their line
 const asked = new Map<string, Asked>(); // by id of a process
 const spared = new Map<string, number>(); // by id: when it was seen to wait for another to end
@@ -247,9 +247,7 @@ function launch(row: Row): Child {
     gone: !leader.pid, // it could not be started
   };
   children.push(child);
-  turn().then(() => {
-    oomKillsBefore ??= oomKills();
-  });
+  turn().then(oomKillsBefore);
   return child;
 }
 
@@ -373,7 +371,7 @@ function firstEnd(): Promise<End> {
 
 /** Its last words come before ours. What it leaves in its group may be a `tee` that still writes. */
 async function lastWords(child: Child | undefined): Promise<void> {
-  await within(PATIENCE, Promise.resolve(child?.logs));
+  await within(PATIENCE, child?.logs);
 }
 
 function hintFor({ child, code, after = 0 }: End): string {
@@ -381,7 +379,7 @@ function hintFor({ child, code, after = 0 }: End): string {
     return ": it lives on in the background; keep it in the foreground, nginx with `daemon off;`";
   if (code === 0 && children.some(({ row, end }) => !row.release && !end))
     return ", and so the container ends; it may end alone as `release:`, or with `; exec sleep infinity` behind it";
-  if (code !== 137 || oomKills() <= (oomKillsBefore ?? 0)) return "";
+  if (code !== 137 || oomKills() <= oomKillsBefore()) return "";
   const limit = Number(cgroup("memory", "memory.limit_in_bytes", "memory.max")) / 2 ** 20;
   return `: out of memory, the limit is ${Math.round(limit)} MiB; raise it or use less`;
 }
@@ -492,7 +490,7 @@ async function drain(end: End, deadline: number): Promise<boolean> {
       if (isNext(child) && (silent || child !== end.child))
         ask(child, now >= lastCall, now >= lastCall + reserve / 2);
     const exits = left.filter((child) => !child.end).map((child) => child.exit);
-    if (!(await Promise.race([sleep(wait), ...exits]))) look();
+    if (!(await within(wait, Promise.race(exits)))) look();
     const before = left.length;
     left = left.filter((child) => !isGone(child));
     if (left.length < before) wait = LOOK;
@@ -1294,7 +1292,7 @@ async function flushed(): Promise<void> {
   while (quiet < GIVE_UP.quiet && idle < GIVE_UP.idle && moved.read < most) {
     if (performance.now() >= graceEnds + GIVE_UP.stalled) return;
     const before = moved.read + moved.written;
-    if (await Promise.race([all, sleep(GIVE_UP.look)])) return;
+    if (await within(GIVE_UP.look, all)) return;
     // With a tenth of a CPU what a dead process wrote may wait in its pipe for a while.
     const busy = stdout.pending + stderr.pending > 0 || [...openPipes].some(isUnread);
     if (!busy) idle += GIVE_UP.look;
@@ -1303,10 +1301,10 @@ async function flushed(): Promise<void> {
 }
 
 /** What it gives, or nothing when the time is up. No timer is left behind: each wakes us. */
-async function within<T>(milliseconds: number, promise: Promise<T>): Promise<T | undefined> {
+async function within<T>(milliseconds: number, what: T | Promise<T>): Promise<T | undefined> {
   const { promise: over, resolve } = Promise.withResolvers<undefined>();
   const timer = setTimeout(resolve, milliseconds);
-  const first = await Promise.race([promise, over]);
+  const first = await Promise.race([what, over]);
   clearTimeout(timer);
   return first;
 }

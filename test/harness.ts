@@ -617,8 +617,8 @@ export function section(name: string, define: (it: It) => void, on: Runtime[] = 
 type Wrap = (command: string[]) => string[];
 
 /** A shell does `first`, and becomes the program: `exec 0<&-`, `ulimit -n 20`. */
-export function inShell(first: string): Wrap {
-  return (command) => ["sh", "-c", `${first}; exec "$@"`, "sh", ...command];
+export function inShell(first: string, shell: "sh" | "bash" = "sh"): Wrap {
+  return (command) => [shell, "-c", `${first}; exec "$@"`, shell, ...command];
 }
 
 /** A directory for PATH in which these names are BusyBox's. */

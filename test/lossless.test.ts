@@ -8,6 +8,7 @@ import {
   bun,
   compiled,
   eventually,
+  inShell,
   type Options,
   onSignal,
   type Run,
@@ -40,8 +41,7 @@ function startInto(box: Box, procfile: string[], take: [Take, Take], options: Op
     const read = fs.openSync(file, O_RDONLY | O_NONBLOCK);
     return { read, write: fs.openSync(file, O_WRONLY) }; // which keeps it from ending too early
   });
-  const wrap = (command: string[]) => ["sh", "-c", 'exec "$@" >stdout 2>stderr', "sh", ...command];
-  const run = box.procfile(procfile, { wrap, ...options });
+  const run = box.procfile(procfile, { wrap: inShell("exec >stdout 2>stderr"), ...options });
   const pumps = ends.map(async ({ read }, i) => {
     for await (const chunk of Bun.file(read).stream()) await take[i]?.(chunk);
     fs.closeSync(read);
@@ -317,13 +317,7 @@ section(
           [`web: ${onSignal("TERM", "web")}; yes & wait`, "b: yes; exit 9"],
           {
             env: { ENTRYPOINT_LOG: format },
-            wrap: (command) => [
-              "bash",
-              "-c",
-              'exec "$@" > >(head -c 10000000)',
-              "bash",
-              ...command,
-            ],
+            wrap: inShell("exec > >(head -c 10000000)", "bash"),
           },
         );
         const { code, ms } = await run.exit();
@@ -350,10 +344,7 @@ section(
       const err = "exec grep --line-buffered -E 'entrypoint|number'";
       return box.procfile(procfile, {
         env: { ENTRYPOINT_LOG: format },
-        wrap: (command) => [
-          ...["bash", "-c", `exec "$@" > >(${out}) 2> >(${err} >&2)`, "bash"],
-          ...command,
-        ],
+        wrap: inShell(`exec > >(${out}) 2> >(${err} >&2)`, "bash"),
       });
     };
     for (const format of ["text", "json"]) {
