@@ -412,7 +412,7 @@ async function stop(end: End): Promise<number> {
   graceEnds = Math.min(graceEnds, since + settings.grace * 1000);
   if (end.kind !== "stop") {
     const failFast = end.code === 0 ? graceEnds : since + 1000;
-    await Promise.all([drain(end, failFast), tell(end)]);
+    await Promise.all([tell(end), drain(end, failFast)]); // what lives on is told before it is asked
     return end.code;
   }
   const killed = await drain(end, graceEnds);
