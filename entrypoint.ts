@@ -29,9 +29,10 @@ async function main(argv: string[]): Promise<number> {
 type Row = {
   name: string;
   command: string;
-  shell: string; // the command as `sh -c` gets it
+  shell: string; // what `sh -c` gets: the command without what is ours of it
+  environment: NodeJS.ProcessEnv; // what its line gives to all of it
   program: string | undefined; // where it can be told
-  place: Place; // the public port, unless its line has another
+  place: Place | undefined; // the public port, unless its line has another; none: nobody needs it
   stopSignal: number | undefined; // where its line has one
   release: boolean; // runs to completion before the others start
 };
@@ -78,16 +79,15 @@ const table: Row[] = [];
 const children: Child[] = []; // in the order of their start
 const ends: End[] = []; // of processes, in the order in which they came
 const stopAsked = Promise.withResolvers<End>();
-const signalled = { first: "", handledAt: Number.POSITIVE_INFINITY, second: "" };
+const signalled = { first: "", handledAt: Number.POSITIVE_INFINITY, killing: "" };
 let ending = false; // what ends the container is known
 let graceEnds = Number.POSITIVE_INFINITY; // milliseconds, as performance.now() has them
 let directory = ""; // of this run, private
 let childEnv: NodeJS.ProcessEnv = {};
 const oomKillsBefore = once(oomKills); // asked for soon after the first start
 let placesToldOf = false; // of those who listen without a word of it in their line
-const asked = new Map<string, Asked>(); // by id of a process
-const spared = new Map<string, number>(); // by id: when it was seen to wait for another to end
-const passed = new Map<string, Process & { handled: boolean; listened: boolean }>(); // below one asked
+const asked = new Map<string, Asked>(); // at the stop, by id of a process
+const onTerminal = once(hasTerminal);
 const moved = { read: 0, written: 0 }; // bytes: they stand still when a reader stalls
 const openPipes = new Set<Pipe>(); // of which the end has not come yet
 let descriptorFlags: number[] = []; // of stdout and stderr, as they were
@@ -105,13 +105,14 @@ const { SIGTERM, SIGINT, SIGKILL, SIGCONT } = signals;
 
 function commandTable(words: string[]): Row[] {
   const command = words.map(quoted).join(" ");
-  const app = readRow("", "app", `PORT=$APP_PORT ${command}`, new Map());
   if (/\s/.test(tmpdir()))
     problems.push(`TMPDIR=${tmpdir()}: must be without blanks, for nginx -c $NGINX_CONF`);
+  const app = readRow("", "app", `PORT=$APP_PORT ${command}`, new Map());
   // `exec` here whatever the first word is: a COMMAND is a program, never a word of the shell's.
-  const shell = `PORT=$APP_PORT exec ${carried()}${command}`;
+  const shell = `exec ${carried()}${command}`;
+  const environment = { PORT: `${settings.appPort}` };
   return [
-    { ...app, shell, place: settings.appPort, program: words[0] || "''" },
+    { ...app, shell, environment, place: settings.appPort, program: words[0] || "''" },
     // -e: without it nginx, started by any user but root, complains of its compiled-in log file.
     readRow("", "nginx", "nginx -c $NGINX_CONF -e stderr", new Map()),
   ];
@@ -120,42 +121,53 @@ function commandTable(words: string[]): Row[] {
 function readProcfile(path: string): Row[] {
   const rows: Row[] = [];
   const holders: Holders = new Map();
-  const lines = read("", path).split(/\r?\n/);
-  for (const [i, line] of lines.entries()) {
-    if (!line.trim() || line.startsWith("#")) continue;
+  let continued = "";
+  for (const [i, text] of read("", path).split(/\r?\n/).entries()) {
+    const line = text.trimStart();
+    if (!line || line.startsWith("#")) continue;
     const where = `${path}:${i + 1}: `;
     const [, name, command = ""] = /^([\w-]+):\s*(.*)$/.exec(line) ?? [];
-    if (!name) problems.push(`${where}must be \`name: command\`, name of letters, digits, _ and -`);
+    if (!name)
+      problems.push(
+        `${where}must be \`name: command\`, name of letters, digits, _ and -${continued}`,
+      );
     else if (!command) problems.push(`${where}${name}: has no command`);
     else if (command.includes("\0")) problems.push(`${where}${name}: has a NUL byte`);
-    else {
-      if (rows.some((other) => other.name === name))
-        problems.push(`${where}${name}: there is a process of this name already`);
-      rows.push(readRow(where, name, command, holders));
-    }
+    else if (name !== "release" && rows.some((other) => other.name === name))
+      problems.push(
+        `${where}${name}: a process has this name already: join the two with &&, or rename it`,
+      );
+    else rows.push(readRow(where, name, command, holders));
+    continued = line.endsWith("\\") ? ": a \\ joins no lines: write one line, or a script" : "";
   }
   if (!rows.length && !problems.length) problems.push(`${path}: names no process`);
-  return rows.sort((a, b) => Number(b.release) - Number(a.release));
+  return inOrderOfStart(rows);
 }
 
-function readRow(where: string, name: string, command: string, holders: Holders): Row {
-  const [opening = "", assignments = ""] = OPENING.exec(command) ?? [];
-  const assigned = new Map<string, string>();
-  for (const [, variable = "", value = ""] of opening.matchAll(ASSIGNMENTS))
-    assigned.set(variable, value.replace(/^(["'])(.*)\1$/, "$2"));
-  const word = /^(["']?)([\w./@%+][\w./@%+-]*)\1(?!\S)/.exec(command.slice(opening.length))?.[2];
-  const program = word && !BUILT_IN.has(word) ? word : undefined;
-  const server = command.slice(assignments.length).replace(/^exec\s+/, "");
-  return {
-    name,
-    command,
-    // As bash does by itself. In another sh the shell would stay, in front of the server.
-    shell: program && PLAIN.test(command) ? `${assignments}exec ${carried()}${server}` : command,
-    program: assigned.has("PATH") ? undefined : program,
-    place: readPlace(where, name, assigned.get("PORT"), holders),
-    stopSignal: readSignal(where, name, assigned.get("STOPSIGNAL")),
-    release: name === "release",
-  };
+/** Jobs first. A front that stands above its app would answer 502: it starts directly behind that. */
+function inOrderOfStart(rows: Row[]): Row[] {
+  const [fronts, others] = [
+    rows.filter(isFront),
+    rows.filter((row) => !row.release && !isFront(row)),
+  ];
+  const [app, ...more] = others;
+  // APP_PORT is where the front finds the app. Where there is one line for it, that may say so.
+  if (fronts.length && app?.place && hasOwnPlace(app) && !more.length && !given("APP_PORT"))
+    settings.appPort = app.place;
+  const behind = rows.findLastIndex(isBackend);
+  const early = rows.slice(0, Math.max(behind, 0)).filter(isFront);
+  const late = rows.filter((row) => !row.release && !early.includes(row));
+  const inTurn = late.flatMap((row) => (row === rows[behind] ? [row, ...early] : [row]));
+  return [...rows.filter(({ release }) => release), ...inTurn];
+}
+
+function isFront({ command, release }: Row): boolean {
+  return USES_NGINX_CONF.test(command) && !release;
+}
+
+/** The app: the front sends requests there. */
+function isBackend(row: Row): boolean {
+  return row.place === settings.appPort && !row.release && !isFront(row);
 }
 
 /** Whether the next one starts only when it listens: one on the public port is nobody's backend. */
@@ -164,7 +176,7 @@ function isWaitedFor(row: Row): boolean {
 }
 
 function hasOwnPlace({ place, release }: Row): boolean {
-  return place !== settings.port && !release;
+  return place !== undefined && place !== settings.port && !release;
 }
 
 // ---- start: in the order of the table. Each process leads a session and a process group of its own,
@@ -228,7 +240,8 @@ function launch(row: Row): Child {
   const pipes = settings.log === "raw" ? undefined : { out: makePipe(), err: makePipe() };
   const startedAt = performance.now();
   const stdio: StdioOptions = ["ignore", pipes?.out.writeEnd ?? 1, pipes?.err.writeEnd ?? 2];
-  const options = { ...ZX, ...bunsOwn, detached: true, env: childEnv, stdio };
+  const environment = { ...childEnv, ...row.environment };
+  const options = { ...ZX, ...bunsOwn, detached: true, env: environment, stdio };
   const leader = $(options)`${row.shell}`;
   for (const { writeEnd } of Object.values(pipes ?? {})) fs.closeSync(writeEnd);
   const child: Child = {
@@ -264,15 +277,20 @@ async function waitUntilUp(child: Child): Promise<End | undefined> {
     return end.code === 0 && child.row !== table.at(-1) ? undefined : end;
   }
   if (!isWaitedFor(child.row) || (await waitUntilListens(child, settings.ready))) return undefined;
-  const { name, place } = child.row;
   const within = `within ${duration(settings.ready * 1000)}`;
-  const why = `${name}: did not listen on ${placeName(place)} ${within}${await hintForPlace(child)}`;
-  return { kind: "failure", why, code: 1 };
+  const what = `did not listen on ${placeName(probedPlace(child.row))} ${within}`;
+  return { kind: "failure", why: `${child.row.name}: ${what}${hintForPlace(child)}`, code: 1 };
+}
+
+/** Where one asks for it: at its own place, or at the public port. */
+function probedPlace({ place }: Row): Place {
+  return place ?? settings.port;
 }
 
 /** Whether it listened, or ended, within `limit` seconds. Tells what is being waited for. */
 async function waitUntilListens(child: Child, limit: number): Promise<boolean> {
   const { row } = child;
+  const where = placeName(probedPlace(row));
   const since = performance.now();
   const remaining = () => limit * 1000 - (performance.now() - since);
   const waitedFor = isWaitedFor(row);
@@ -282,19 +300,18 @@ async function waitUntilListens(child: Child, limit: number): Promise<boolean> {
     const [share, most] = waitedFor ? [0.01, 250] : [0.1, 1000];
     const pause = Math.min(Math.max((performance.now() - since) * share, 2), most);
     await sleep(Math.min(pause, Math.max(remaining(), 1)));
-    const address = child.end ? undefined : await answersAt(row.place);
+    const address = child.end ? undefined : await answersAt(probedPlace(row));
     if (address) isUpAt(child, address);
     if (child.end || address) return true;
     const waited = performance.now() - since;
     if (!toldOf && waited > 2000) {
       const others = placesNow(child).map(placeName).join(" and ");
-      if (others)
-        say(`${row.name}: does not listen on ${placeName(row.place)} yet; it listens on ${others}`);
+      if (others) say(`${row.name}: does not listen on ${where} yet; it listens on ${others}`);
       toldOf = true; // and without advice: it may be a debugger's
     }
     if (waited > next) {
-      const what = `does not listen on ${placeName(row.place)} after ${duration(waited)}, waiting`;
-      say(`${row.name}: ${what}${await hintForPlace(child)}`);
+      const what = `does not listen on ${where} after ${duration(waited)}, waiting`;
+      say(`${row.name}: ${what}${hintForPlace(child)}`);
       next += 30_000;
     }
   }
@@ -311,23 +328,31 @@ function placeName(place: Place): string {
   return typeof place === "number" ? `port ${place}` : place;
 }
 
-/** What to do about it: where it listens instead, if that is one place. */
-async function hintForPlace(child: Child): Promise<string> {
-  const { place } = child.row;
-  const [instead, ...more] = placesNow(child);
-  if (instead && instead !== settings.port && !more.length) {
-    const variable = place === settings.appPort ? "set APP_PORT" : "write PORT";
-    return `: it listens on ${placeName(instead)}: ${variable}=${instead}, or let it listen on $PORT`;
+/** What to do about it, in the words of its line: where it listens instead, if that is one place. */
+function hintForPlace(child: Child): string {
+  const { command } = child.row;
+  const place = probedPlace(child.row);
+  look();
+  const there = seen(child, openSockets)?.places;
+  if (!there) return ": it must listen on $PORT";
+  const [instead, ...more] = there;
+  if (!instead) return ": it listens nowhere yet, and must listen on $PORT";
+  const where = `: it listens on ${there.map(placeName).join(" and ")}`;
+  if (more.length) return where;
+  if (instead !== settings.port) {
+    const variable = /\$\{?APP_PORT\b/.test(command) ? "set APP_PORT" : "write PORT";
+    return `${where}: ${variable}=${instead}, or let it listen on $PORT`;
   }
-  const there = await answersAt(settings.port);
-  return `: it must listen on $PORT${there ? `; does it listen on ${settings.port}?` : ""}`;
+  if (command.includes(`${instead}`)) return `${where}: write ${place} in place of ${instead}`;
+  if (/\$\{?PORT\b/.test(command)) return `${where}, as sh fills in $PORT: write ${place} there`;
+  return `${where}: it must listen on $PORT`;
 }
 
 /** What ends the container before it starts: another program at its place. */
 async function checkPlace({ name, place, release }: Row): Promise<End | undefined> {
-  const shared = children.some((child) => !child.row.release && child.row.place === place);
-  if (release || shared) return undefined;
-  if (await answersAt(place)) {
+  const isShared = children.some(({ row }) => !row.release && row.place === place);
+  if (release || isShared || place === undefined) return undefined;
+  if ((await answersAt(place)) && !children.some((child) => placesNow(child).includes(place))) {
     const why = `${name}: another program listens on ${placeName(place)} already`;
     return { kind: "failure", why: `${why}: end it or choose another place`, code: 2 };
   }
@@ -352,9 +377,10 @@ async function tellWhenReady(): Promise<void> {
   }
   const times = children.map(({ row, upAfter }) => upAfter && `${row.name} ${duration(upAfter)}`);
   if (settings.ready && !front.upAfter)
-    times.push(`nobody listens on ${placeName(last.row.place)} yet`);
+    times.push(`nobody listens on ${placeName(probedPlace(last.row))} yet`);
   say(`ready in ${total}: ${times.filter(Boolean).join(", ") || "waited for none"}`);
   freeMemory(); // a megabyte that only the start needed
+  warnOfDaemons();
   await sleep(10_000);
   if (ending) return;
   look();
@@ -375,8 +401,12 @@ async function lastWords(child: Child | undefined): Promise<void> {
 }
 
 function hintFor({ child, code, after = 0 }: End): string {
-  if (child && code === 0 && after < 1000 && livesOn(child))
-    return ": it lives on in the background; keep it in the foreground, nginx with `daemon off;`";
+  if (child && code === 0 && livesOn(child))
+    return `: it lives on in the background; ${FOREGROUND}`;
+  if (child && code === 0 && after < 1000)
+    return /&\s*$/.test(child.row.command)
+      ? ": the & at the end of its line puts it into the background: leave that out"
+      : ": it was done at once; a server stays in the foreground (nginx with `daemon off;`), a one-off command is a `release:` line, and what builds or is for a shell has no line";
   if (code === 0 && children.some(({ row, end }) => !row.release && !end))
     return ", and so the container ends; it may end alone as `release:`, or with `; exec sleep infinity` behind it";
   if (code !== 137 || oomKills() <= oomKillsBefore()) return "";
@@ -384,9 +414,30 @@ function hintFor({ child, code, after = 0 }: End): string {
   return `: out of memory, the limit is ${Math.round(limit)} MiB; raise it or use less`;
 }
 
+/** Whether it has daemonized: its group is still there, or its place still answers. */
+function livesOn(child: Child): boolean {
+  look();
+  return !isGone(child) || listenersOutside().has(probedPlace(child.row));
+}
+
 // ---- stop: who serves others is asked last, all others at once. A signal asks for it, or the first
-// exit. Cloud Run and `docker stop` kill after 10 s, so it takes ENTRYPOINT_GRACE, 9 s, at most. A
-// second signal kills at once. The exit code is 0 when all ended as they were asked to.
+// exit. Cloud Run and `docker stop` kill after 10 s, so it takes ENTRYPOINT_GRACE, 9 s, at most. The
+// exit code is 0 when all ended as they were asked to.
+
+/** A stop on its way. Times are milliseconds, as performance.now() has them. */
+type Stop = {
+  left: Child[]; // in the order of the table
+  roles: Map<Child, Role>;
+  filters: Set<string>; // ids of processes
+  sockets: () => Sockets; // as they are at this look
+  halfway: number; // longer nobody waits for a front above it, nor by a port that it only seems to need
+  hurry: number; // those are told again to whom SIGTERM means "now"
+  lastCall: number; // all are asked who were not
+  deadline: number; // SIGKILL
+};
+
+/** The front holds the public port. One that is only seen to listen may be a worker with metrics. */
+type Role = "front" | "serves" | "seems to serve";
 
 const PATIENCE = 100; // milliseconds for what ends by itself once another has
 const LOOK = 4; // milliseconds until one looks at those that were asked
@@ -400,8 +451,15 @@ function askToStop(signal: NodeJS.Signals, code: number): void {
   signalled.first ||= signal;
   // timeout(1) sends its signal twice within 0.1 ms, npm a Ctrl-C within 1 ms.
   if (signal === signalled.first && performance.now() < signalled.handledAt + 20) return;
-  signalled.second = signal;
-  graceEnds = performance.now(); // a second one kills
+  if (signal === "SIGINT" || (onTerminal() && STOPS.some((other) => other === signal))) {
+    signalled.killing = signal;
+    graceEnds = performance.now();
+  } else {
+    // A platform's: a preStop hook's, then the kubelet's, which has SIGKILL to end us.
+    const names = children.filter(({ gone }) => !gone).map(({ row }) => row.name);
+    const left = duration(Math.max(0, graceEnds - performance.now()));
+    say(`${signal}: stopping already; ${names.join(", ")} may take ${left} more`);
+  }
 }
 
 /** Ends them all, whatever it is that ends the container. Gives the exit code. */
@@ -409,13 +467,13 @@ async function stop(end: End): Promise<number> {
   if (end.kind === "answer") return end.code;
   ending = true;
   const since = performance.now();
-  graceEnds = Math.min(graceEnds, since + settings.grace * 1000);
+  const isCrash = end.kind !== "stop" && end.code !== 0;
+  graceEnds = Math.min(graceEnds, since + settings.grace * (isCrash ? 500 : 1000));
   if (end.kind !== "stop") {
-    const failFast = end.code === 0 ? graceEnds : since + 1000;
-    await Promise.all([tell(end), drain(end, failFast)]); // what lives on is told before it is asked
+    await Promise.all([tell(end), drain(end)]); // what lives on is told before it is asked
     return end.code;
   }
-  const killed = await drain(end, graceEnds);
+  const killed = await drain(end);
   const wrong = ends.find((other) => !isAsAsked(other));
   if (wrong && !killed) say(wrong.why, "ERROR");
   const code = killed ? 137 : wrong?.code || end.code;
@@ -433,75 +491,94 @@ function isAsAsked({ code, child }: End): boolean {
   return code === 0 || code === 128 + SIGTERM || Boolean(child?.sent.has(code - 128));
 }
 
-/** Whether others depend on it. One that only listens may be a worker with a port for metrics. */
-type Role = "serves" | "seems to serve";
-
-/** Of those that are left. The last serves nobody. */
-function rolesOf(left: Child[], sockets: () => Sockets): Map<Child, Role> {
-  const roles = new Map<Child, Role>();
-  const listening: Child[] = []; // with no word of it in its line
-  for (const child of left) {
-    const it = seen(child, sockets);
-    const serves = it?.places.length || it?.carries;
-    if (it?.places.length && !hasOwnPlace(child.row)) listening.push(child);
-    if (hasOwnPlace(child.row) || !it) roles.set(child, "serves");
-    else if (serves && !it.places.includes(settings.port)) roles.set(child, "seems to serve");
-  }
-  const front = listening.at(-1); // where nobody is at the public port: a web server on a fixed one
-  if (front && ![...sockets().values()].includes(settings.port)) roles.delete(front);
-  return roles;
-}
-
-/** As in "nginx, worker, then app, then redis". */
-function inOrder(left: Child[], roles: Map<Child, Role>): string {
-  const waits = (child: Child) => roles.has(child) && child !== left.at(-1);
-  const names = (some: Child[]) => some.map(({ row }) => row.name).reverse();
-  const atOnce = names(left.filter((child) => !waits(child)));
-  return [atOnce.join(", "), ...names(left.filter(waits))].join(", then ");
-}
-
 /** Asks each when its turn comes, until none is left or the time is up. Whether it had to kill. */
-async function drain(end: End, deadline: number): Promise<boolean> {
-  const since = performance.now();
-  look();
-  let left = children.filter((child) => !isGone(child));
-  const sockets = once(openSockets);
-  const roles = rolesOf(left, sockets);
+async function drain(end: End): Promise<boolean> {
+  const plan = planOfStop();
   if (end.kind === "stop") {
-    warnOfPlaces(sockets);
-    say(`${end.why}: stopping ${inOrder(left, roles) || "before anything has started"}`);
+    warnOfPlaces(plan.sockets);
+    say(`${end.why}: stopping ${inOrder(plan) || "before anything has started"}`);
   }
-  const reserve = Math.min(1000, (deadline - since) / 5); // milliseconds
-  const lastCall = deadline - reserve; // for all who were not asked; for filters half of that later
-  let silent = !end.child; // the first to end: what it leaves in its group may still write
-  (settings.log === "raw" ? sleep(PATIENCE) : lastWords(end.child)).then(() => {
-    silent = true;
+  let busy = end.child; // the first to end: what it leaves in its group may still write
+  (settings.log === "raw" ? sleep(PATIENCE) : lastWords(busy)).then(() => {
+    busy = undefined;
   });
-  const isNext = (child: Child) => {
-    const role = roles.get(child);
-    if (child === left.at(-1) || !role) return true;
-    return performance.now() >= (role === "serves" ? lastCall : (since + deadline) / 2);
-  };
   // An end is told at once; what it left in its group is looked for, which takes 1 ms or more.
-  for (let wait = LOOK; left.length > 0; wait = Math.min(wait * 1.5, 20)) {
+  for (let wait = LOOK; plan.left.length > 0; wait = Math.min(wait * 1.5, 20)) {
     const now = performance.now();
-    if (signalled.second || now >= deadline) return kill(left);
-    for (const child of left)
-      if (isNext(child) && (silent || child !== end.child))
-        ask(child, now >= lastCall, now >= lastCall + reserve / 2);
-    const exits = left.filter((child) => !child.end).map((child) => child.exit);
+    if (signalled.killing || now >= plan.deadline) return kill(plan.left);
+    plan.sockets = once(openSockets);
+    for (const child of plan.left)
+      if (isNext(child, plan, now) && child !== busy) askTree(child, plan);
+    const exits = plan.left.filter((child) => !child.end).map((child) => child.exit);
     if (!(await within(wait, Promise.race(exits)))) look();
-    const before = left.length;
-    left = left.filter((child) => !isGone(child));
-    if (left.length < before) wait = LOOK;
+    const before = plan.left.length;
+    plan.left = plan.left.filter((child) => !isGone(child));
+    if (plan.left.length < before) wait = LOOK;
   }
   return false;
 }
 
+function planOfStop(): Stop {
+  const since = performance.now();
+  const total = graceEnds - since;
+  look();
+  const left = table.flatMap((row) => children.filter((child) => child.row === row));
+  const plan: Stop = {
+    left: left.filter((child) => !isGone(child)),
+    roles: new Map(),
+    filters: new Set(),
+    sockets: once(openSockets),
+    halfway: since + total / 2,
+    hurry: graceEnds - Math.min(1500, total / 2),
+    lastCall: graceEnds - Math.min(1000, total / 5),
+    deadline: graceEnds,
+  };
+  plan.roles = rolesOf(plan);
+  plan.filters = new Set(plan.left.flatMap(({ tree }) => filtersOf(tree, plan.sockets)));
+  return plan;
+}
+
+/** What /proc shows when the stop begins. Who is not in it serves nobody. */
+function rolesOf({ left, sockets }: Stop): Map<Child, Role> {
+  const roles = new Map<Child, Role>();
+  const listening: Child[] = []; // with no word of it in its line
+  const fronts: Child[] = [];
+  for (const child of left) {
+    const it = seen(child, sockets);
+    const isWritten = hasOwnPlace(child.row);
+    if (it?.places.includes(settings.port)) fronts.push(child);
+    if (it?.places.length && child.row.place === settings.port) listening.push(child);
+    if (isWritten || (!it && child !== left.at(-1))) roles.set(child, "serves");
+    else if (child.row.place !== undefined && (it?.places.length || it?.carries))
+      roles.set(child, "seems to serve");
+  }
+  // Where nobody is at the public port: a web server on a fixed one.
+  for (const child of fronts.length ? fronts : listening.slice(-1)) roles.set(child, "front");
+  return roles;
+}
+
+/** Whether nobody is left for whom it has to wait, or it has waited long enough. */
+function isNext(child: Child, { left, roles, halfway, lastCall }: Stop, now: number): boolean {
+  const role = roles.get(child);
+  if (!role || role === "front") return true;
+  const isLowest = child === left.at(-1);
+  if (role === "seems to serve") return isLowest || now >= halfway;
+  const hasFront = left.some((other) => roles.get(other) === "front");
+  return (isLowest || now >= lastCall) && (!hasFront || now >= halfway);
+}
+
+/** As in "nginx, worker, then app, then redis". */
+function inOrder(plan: Stop): string {
+  const isAtOnce = (child: Child) => isNext(child, plan, 0);
+  const names = (some: Child[]) => some.map(({ row }) => row.name).reverse();
+  const later = names(plan.left.filter((child) => !isAtOnce(child)));
+  return [names(plan.left.filter(isAtOnce)).join(", "), ...later].join(", then ");
+}
+
 /** Kills what is left, and says so. Returns when it is gone, or in a second. */
 async function kill(left: Child[]): Promise<true> {
-  const { second } = signalled;
-  const why = second ? `killed at a second signal, ${second}` : "did not stop in time: killed";
+  const { killing } = signalled;
+  const why = killing ? `killed at a second signal, ${killing}` : "did not stop in time: killed";
   const gives = performance.now() + 1000;
   for (const child of left) {
     killAll(child);
@@ -527,7 +604,7 @@ function killAll({ pid, gone, tree }: Child): void {
 // ---- options: the environment and the command line. What is wrong with them is told all at once, so
 // that it can be mended at once.
 
-const VERSION = "2.0.0"; // package.json has npm's copy, which a test holds to it
+const VERSION = "3.0.0"; // package.json has npm's copy, which a test holds to it
 const HELP = `usage: entrypoint [-f FILE] [--check]            the processes of a Procfile (default ./Procfile)
        entrypoint [--check] [--] COMMAND [ARG...]  COMMAND as the app, behind nginx
        entrypoint --help | --version               also -h, -V
@@ -573,10 +650,14 @@ function readEnvironment(): void {
 
 // A variable that is set to nothing counts as unset, as in ${PORT:-8080}. And a Kubernetes service
 // with the name "app" puts APP_PORT=tcp://10.0.0.1:80 into every pod.
+function given(name: string): string | undefined {
+  const text = env[name] || undefined;
+  return name === "APP_PORT" && text?.startsWith("tcp:") ? undefined : text;
+}
+
 function setting(name: string, valid: (text: string) => boolean, what: string): string | undefined {
-  const text = env[name];
-  if (!text || (name === "APP_PORT" && text.startsWith("tcp:"))) return undefined;
-  if (valid(text)) return text;
+  const text = given(name);
+  if (text === undefined || valid(text)) return text;
   problems.push(`${name}=${text}: must be ${what}`);
   return undefined;
 }
@@ -637,6 +718,7 @@ function readCommandLine(argv: string[]): End | undefined {
   if (check) for (const row of table) lookFor(row);
   for (const problem of problems) say(problem, "ERROR");
   if (problems.length) return answer("", 2);
+  warnOfNoBackend();
   return check ? answer(plan()) : undefined;
 }
 
@@ -647,7 +729,8 @@ function answer(text: string, code = 0): End {
 
 function checkSettings(): void {
   const { port, appPort, template = "" } = settings;
-  if (port === appPort)
+  const reads = (variables: RegExp) => table.some(({ command }) => variables.test(command));
+  if (port === appPort && reads(/\$\{?(APP_PORT|NGINX_CONF)\b/))
     problems.push(`PORT=${port}: must differ from APP_PORT=${appPort}: set that to another port`);
   if (env.ENTRYPOINT_STATIC && !isDirectory(settings.static))
     problems.push(`ENTRYPOINT_STATIC=${env.ENTRYPOINT_STATIC}: must be a directory`);
@@ -659,14 +742,21 @@ function checkSettings(): void {
       say(`${name}: there is no such variable; see entrypoint --help`, "WARNING");
 }
 
+/** The built-in configuration sends requests to APP_PORT, and so does one that names it. */
+function warnOfNoBackend(): void {
+  const { appPort, template } = settings;
+  const front = table.find(isFront);
+  if (!front || table.some(isBackend) || (template && !/\bapp\b|APP_PORT/.test(template))) return;
+  const where = `nginx finds nobody at APP_PORT=${appPort} and answers 502`;
+  say(`${front.name}: ${where}: write PORT=$APP_PORT in front of the app's command`, "WARNING");
+}
+
 function isDirectory(path: string): boolean {
   return fs.existsSync(`${path}/.`);
 }
 
 /** A program that is not there may still be made by a release job. */
-function lookFor({ name, command, program, release }: Row): void {
-  if (/\$\{?NGINX_CONF\b/.test(command) && !table.some((row) => row.place === settings.appPort))
-    say(`${name}: starts before the app, for no line has PORT=$APP_PORT: write that`, "WARNING");
+function lookFor({ name, program, release }: Row): void {
   if (!program || !env.PATH || which.sync(program, { nothrow: true })) return;
   const missing = `${name}: ${program}: not found or not executable`;
   if (release || !table.some((row) => row.release)) problems.push(missing);
@@ -676,7 +766,7 @@ function lookFor({ name, command, program, release }: Row): void {
 function plan(): string {
   const rows = table.map((row) => [
     row.name,
-    `${row.place}`,
+    `${row.place ?? "-"}`,
     row.release ? "to its end" : isWaitedFor(row) ? "until it listens" : "no",
     row.stopSignal ? nameOf(row.stopSignal) : "by program",
     row.command.replaceAll("\n", "\\n"),
@@ -698,12 +788,18 @@ function nameOf(signal: number): string {
 
 const VALUE =
   /(?:'[^']*'|"(?:\$\([^)]*\)|[^"\\]|\\.)*"|`[^`]*`|\$\((?:[^()]|\([^()]*\))*\)|\$\{[^}]*\}|\\.|[^\s;&|()<>'"`\\])*/;
-const ASSIGNMENT = String.raw`([A-Za-z_]\w*)=(${VALUE.source})\s+`;
+const ASSIGNMENT = String.raw`([A-Za-z_]\w*)=(${VALUE.source})(?:\s+|(?=[;&|]))`;
 const ASSIGNMENTS = new RegExp(ASSIGNMENT, "g");
 const OPENING = new RegExp(
-  `^((?:${ASSIGNMENT})*)(?:(?:exec|(?:\\S*/)?env|-i?|-u\\s*\\w+)\\s+|${ASSIGNMENT})*`,
+  `^(?<assignments>(?:${ASSIGNMENT})*)(?<env>(?:(?:exec|(?:\\S*/)?env|-i?|-u\\s*\\w+)\\s+|${ASSIGNMENT})*)`,
 );
-const PLAIN = /^(?:[\w\s./:@%+,=^-]|\$[A-Za-z_]|'[^']*'|"[^"$`\\]*")+$/;
+const QUOTED = /'[^']*'|"(?:[^"\\]|\\.)*"|\\./g;
+const LONE_AMPERSAND = /(?<![&<>|])&(?![&>])/;
+const VARIABLE = String.raw`\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\})`;
+const REFERENCE = /\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})/g; // $NAME, ${NAME}, ${NAME:-default}
+const PLAIN = new RegExp(
+  String.raw`^(?:[\w\s./:@%+,=^*?[\]~-]|${VARIABLE}|'[^']*'|"(?:[^"$\`\\]|${VARIABLE})*")+$`,
+);
 // No programs: the reserved words of sh, and built-ins that act on the shell or differ from a
 // program of the same name.
 const BUILT_IN = new Set(
@@ -711,34 +807,76 @@ const BUILT_IN = new Set(
   hash if jobs kill let local printf pwd read readonly return set shift source test time times trap
   true type ulimit umask unalias unset until wait while`.split(/\s+/),
 );
+const USES_NGINX_CONF = /\$\{?NGINX_CONF\b/;
+
+function readRow(where: string, name: string, command: string, holders: Holders): Row {
+  const { assignments = "", env: inEnv = "" } = OPENING.exec(command)?.groups ?? {};
+  const words = command.slice(assignments.length + inEnv.length);
+  const assigned = assignmentsOf(assignments + inEnv);
+  const word = /^(["']?)([\w./@%+][\w./@%+-]*)\1(?!\S)/.exec(words)?.[2];
+  const program = word && !BUILT_IN.has(word) ? word : undefined;
+  const place = readPlace(where, name, assigned.get("PORT"), holders);
+  // `PORT=8081 && x` and `PORT=8081 x & y` are for a part of the line: there they stay.
+  const isForPart = /^[;&|]/.test(words) || LONE_AMPERSAND.test(words.replaceAll(QUOTED, ""));
+  const kept = isForPart ? assignments : without(["PORT", "STOPSIGNAL"], assignments);
+  const line = (isForPart ? inEnv : without(["STOPSIGNAL"], inEnv)) + words;
+  const isPlain = program && PLAIN.test(line);
+  const hasPort = !isForPart && assignmentsOf(assignments).has("PORT");
+  return {
+    name,
+    command,
+    // As bash does by itself. In another sh the shell would stay, in front of the server.
+    shell: kept + (isPlain ? `exec ${carried()}${line.replace(/^exec\s+/, "")}` : line),
+    environment: hasPort ? { PORT: place === undefined ? place : `${place}` } : {},
+    program: assigned.has("PATH") ? undefined : program,
+    place,
+    stopSignal: readSignal(where, name, assigned.get("STOPSIGNAL")),
+    release: name === "release",
+  };
+}
+
+function assignmentsOf(opening: string): Map<string, string> {
+  const all = opening.matchAll(ASSIGNMENTS);
+  const unquoted = (value: string) => value.replace(/^(["'])(.*)\1$/, "$2");
+  return new Map([...all].map(([, variable = "", value = ""]) => [variable, unquoted(value)]));
+}
+
+function without(variables: string[], opening: string): string {
+  return opening.replace(ASSIGNMENTS, (text, name) => (variables.includes(name) ? "" : text));
+}
 
 /** Of a place that a line has, by name. */
 type Holders = Map<Place, string>;
 
+/** With nothing behind PORT= there is no place that anybody needs. */
 function readPlace(
   where: string,
   name: string,
-  asked: string | undefined,
+  value: string | undefined,
   holders: Holders,
-): Place {
-  const text = asked?.replace(/^\$(APP_PORT|\{APP_PORT\})$/, `${settings.appPort}`);
-  if (text === undefined) return settings.port;
+): Place | undefined {
+  if (value === undefined || /^\$(PORT$|\{PORT\W)/.test(value)) return settings.port;
+  if (value === "") return undefined;
+  const text = value.replaceAll(REFERENCE, (whole, plain, braced, otherwise) => {
+    const variable = plain ?? braced;
+    return (variable === "APP_PORT" ? `${settings.appPort}` : env[variable]) || otherwise || whole;
+  });
   const place = placeOf(text);
   const holder = holders.get(place);
   if (!isPlace(text))
-    problems.push(`${where}${name}: PORT=${text}: must be ${PLACE}, or $APP_PORT`);
+    problems.push(`${where}${name}: PORT=${value}: must be ${PLACE}, or a variable that has one`);
   else if (holder) problems.push(`${where}${name}: ${holder} has port ${place} already`);
   else if (name !== "release") holders.set(place, name);
   return place;
 }
 
-function readSignal(where: string, name: string, asked?: string): number | undefined {
-  if (asked === undefined) return undefined;
-  const wanted = asked.toUpperCase();
+function readSignal(where: string, name: string, value: string | undefined): number | undefined {
+  if (value === undefined) return undefined;
+  const wanted = value.toUpperCase();
   const known = Object.entries(signals).find(([s]) => s === wanted || s.slice(3) === wanted);
-  const number = known?.[1] ?? (/^\d+$/.test(asked) ? Number(asked) : 0);
+  const number = known?.[1] ?? (/^\d+$/.test(value) ? Number(value) : 0);
   if (number < 1 || number > 64)
-    problems.push(`${where}${name}: STOPSIGNAL=${asked}: must be a signal: SIGINT, or 1 to 64`);
+    problems.push(`${where}${name}: STOPSIGNAL=${value}: must be a signal: SIGINT, or 1 to 64`);
   return number;
 }
 
@@ -762,33 +900,37 @@ const PASSED_ON = ["SIGHUP", "SIGUSR1", "SIGUSR2"] as const; // to the last proc
 const FATAL = `SIGALRM SIGVTALRM SIGPROF SIGXCPU SIGXFSZ SIGIO SIGSYS SIGABRT`.split(" ");
 
 function handleSignals(): void {
-  const onTerminal = hasTerminal();
   for (const signal of STOPS) process.on(signal, () => askToStop(signal, 0));
   for (const signal of FATAL as NodeJS.Signals[])
     process.on(signal, () => askToStop(signal, 128 + signals[signal]));
   // The STOPSIGNAL of the images of Apache and PHP. On a terminal it means another size.
-  process.on("SIGWINCH", () => onTerminal || askToStop("SIGWINCH", 0));
+  process.on("SIGWINCH", () => onTerminal() || askToStop("SIGWINCH", 0));
   const ignored = signalMask("self", ["SigIgn"]) ?? 0n;
   for (const signal of PASSED_ON) {
     if (isIn(ignored, signals[signal])) continue; // nohup(1) ignores SIGHUP for us
     process.on(signal, () => {
-      if (signal === "SIGHUP" && onTerminal) askToStop(signal, 0);
-      else if (children.length === table.length && !ending) passOn(signal);
+      if (signal === "SIGHUP" && onTerminal()) askToStop(signal, 0);
+      else if (!ending) passOn(signal);
     });
   }
   unblockSignals();
 }
 
-/** SIGHUP and the like are for the last process: for a server that is known, else who handles it. */
+/** SIGHUP and the like are for the last line: for a server that is known, else who handles it. */
 function passOn(name: NodeJS.Signals): void {
   const signal = signals[name];
+  const row = table.at(-1);
+  const last = children.findLast((child) => child.row === row);
+  if (!last) {
+    say(`${name}: ${row?.name} has not started yet, so nobody gets it`, "WARNING");
+    return;
+  }
   look();
-  const { row, tree = [] } = children.at(-1) ?? {};
-  const topDown = rootsOf(tree);
-  for (const p of topDown) topDown.push(...below(p, tree));
+  const topDown = rootsOf(last.tree);
+  for (const p of topDown) topDown.push(...p.below);
   const handlers = topDown.filter((p) => handles(p, signal));
   const dark = topDown.slice(0, 1).filter((p) => signalMask(p.pid, ["SigCgt"]) === undefined);
-  const inTurn = [...handlers.filter(knownSignal), ...dark, ...handlers];
+  const inTurn = [...handlers.filter(knownServer), ...dark, ...handlers];
   if (inTurn.some((p) => send(p.pid, signal).there)) return; // some may have gone meanwhile
   say(`${name}: ${row?.name} does not handle it, so nobody gets it`, "WARNING");
 }
@@ -808,160 +950,141 @@ function hasTerminal(): boolean {
   }
 }
 
-// ---- who is asked to stop: the server of a tree, and not what stands in front of it (a shell, su, a
-// supervisor). Each program that has a signal of its own here was tried: SIGTERM drops its requests.
+// ---- who is asked to stop: from the leader of a tree down, the first that handles its signal, and it
+// alone, for it tells its own. What would only pass the signal on is left alone, and ends when the
+// server has.
 
-// What makes a program finish its requests, where SIGTERM drops them; by comm, see proc(5).
-const OWN_SIGNALS = new Map<string, number>([
-  ["nginx", signals.SIGQUIT],
-  ["openresty", signals.SIGQUIT],
-  ["php-fpm", signals.SIGQUIT],
-  ["unicorn", signals.SIGQUIT],
-  ["uwsgi", signals.SIGINT], // SIGTERM reloads it, and SIGQUIT with its option die-on-term
-  ["haproxy", signals.SIGUSR1],
-  ["apache2", signals.SIGWINCH],
-  ["httpd", signals.SIGWINCH],
-  ["lighttpd", signals.SIGINT],
-  ["postgres", signals.SIGINT],
+// What makes a program finish its requests, where SIGTERM drops them; by comm, see proc(5). Each was
+// tried with the real program. To some SIGTERM means "now", in milliseconds and with 0.
+const SERVERS = new Map<string, { signal: number; hurries?: typeof SIGTERM }>([
+  ["nginx", { signal: signals.SIGQUIT, hurries: SIGTERM }],
+  ["openresty", { signal: signals.SIGQUIT, hurries: SIGTERM }],
+  ["php-fpm", { signal: signals.SIGQUIT, hurries: SIGTERM }],
+  ["haproxy", { signal: signals.SIGUSR1, hurries: SIGTERM }],
+  ["unicorn", { signal: signals.SIGQUIT }],
+  ["uwsgi", { signal: signals.SIGINT }], // SIGTERM reloads it, and SIGQUIT with its option die-on-term
+  ["apache2", { signal: signals.SIGWINCH }],
+  ["httpd", { signal: signals.SIGWINCH }],
+  ["lighttpd", { signal: signals.SIGINT }],
+  ["postgres", { signal: signals.SIGINT }],
 ]);
 // These pass SIGTERM on to the server, or kill it soon after. They end when it has.
 const RELAYS = new Set(
-  "su runuser sudo timeout unshare tini tini-static docker-init dumb-init catatonit".split(" "),
+  `su runuser sudo timeout unshare script unbuffer tini tini-static docker-init dumb-init
+  catatonit`.split(/\s+/),
 );
 const SHELLS = new Set("sh ash dash bash busybox zsh ksh mksh".split(" "));
 
-/** Asks those of a tree who can end it well. No one twice: to many a second signal means "at once". */
-function ask(child: Child, everyone: boolean, filtersToo: boolean): void {
-  const { tree, row } = child;
-  const stopSignal = row.stopSignal ?? SIGTERM;
-  const [hasKnown, sockets] = [tree.some(knownSignal), once(openSockets)];
-  const call: Call = { child, stopSignal, everyone, filtersToo, hasKnown, sockets };
-  for (const p of rootsOf(tree)) visit(p, call);
-  for (const { pid, state } of tree) if (state === "T") send(pid, SIGCONT); // or it sees no signal
-}
-
-/** What it was called when it was asked, and whether nobody below it was. */
-type Asked = { name: string; alone: boolean };
-
-/** One time that those of a tree are asked. */
-type Call = {
-  child: Child;
-  stopSignal: number;
-  everyone: boolean; // in the last second
-  filtersToo: boolean; // in its last half
-  hasKnown: boolean; // a server with a stop signal of its own is among them
-  sockets: () => Sockets;
+/** What was done about a process, by its id. Without a signal it was left alone for now. */
+type Asked = {
+  name: string;
+  signal?: number;
+  at: number; // milliseconds, as performance.now() has them
+  handled: boolean; // what a stop changes in it, as it was before
+  listened: boolean;
 };
 
-/** `front` is one above that would pass SIGTERM on, and ends when the server has. */
-function visit(p: Process, call: Call, front?: Process): void {
-  const { tree, row } = call.child;
-  const own = knownSignal(p);
-  if (askedBefore(p, call)?.alone) visitBelowAsked(p, call, front);
-  else if (own) {
-    signalTo(p, row.stopSignal ?? own, true, call);
-    // It tells its workers. A sidecar, from before its shell became the server, is none.
-    for (const q of allBelow(p, tree))
-      if (q.name === p.name) asked.set(q.id, { name: q.name, alone: true });
-  } else if (RELAYS.has(p.name) && below(p, tree).length) {
-    spare([p]);
-    visitBelow(p, call, p);
-  } else if (allBelow(p, tree).some(knownSignal)) visitInFront(p, call, front);
-  else if (isTold(p, call)) spare(allBelow(p, tree));
-  else if (call.everyone ? call.filtersToo || !isFilter(p, call) : !waits(p, call))
-    visitPlain(p, call, front);
+function askTree(child: Child, plan: Stop): void {
+  for (const p of rootsOf(child.tree)) ask(p, child, plan);
+  for (const { pid, state } of child.tree) if (state === "T") send(pid, SIGCONT); // or it sees no signal
 }
 
-function visitBelow(p: Process, call: Call, front?: Process): void {
-  for (const q of below(p, call.child.tree)) visit(q, call, front);
-}
-
-/** A server tells its workers itself. Who listens nowhere, above one that does, is no server. */
-function visitBelowAsked(p: Process, call: Call, front?: Process): void {
-  const workers = allBelow(p, call.child.tree);
-  const listens = (q: Process) => isListening(q, call.sockets);
-  if (!call.everyone) spare(workers);
-  else if (isShell(p) || (!listens(p) && workers.some(listens))) visitBelow(p, call, front);
-}
-
-/** One above a known server: it might start that again, pass SIGTERM on, or be a wrapper. */
-function visitInFront(p: Process, call: Call, front?: Process): void {
-  const handler = handles(p, SIGTERM);
-  const manager = handler && !isShell(p);
-  if (manager || !(handler || front)) signalTo(p, SIGTERM, manager, call);
-  else spare([p]);
-  if (!manager) visitBelow(p, call, handler ? p : front);
-}
-
-/** One of a tree without a known server. */
-function visitPlain(p: Process, call: Call, front?: Process): void {
-  const { child, stopSignal, everyone, sockets } = call;
-  const handler = handles(p, stopSignal);
+/** Asks this process, or those below it. A relay above it ends by itself, but not before the server. */
+function ask(p: Process, child: Child, plan: Stop, relayAbove?: Process): void {
+  if (plan.filters.has(p.id)) return;
+  if (isTold(p, plan)) {
+    askBelowTold(p, child, plan);
+    return;
+  }
+  const signal = child.row.stopSignal ?? knownServer(p)?.signal ?? SIGTERM;
+  const isHandler = handles(p, signal);
+  const relay = isRelay(p, isHandler) ? p : relayAbove;
   // Every shell catches SIGINT while it waits, trap or not.
-  const alone = handler && !(stopSignal === SIGINT && isShell(p) && !handles(p, SIGTERM));
-  for (const q of alone ? allBelow(p, child.tree) : [])
-    passed.set(q.id, {
-      ...q,
-      handled: handles(q, stopSignal),
-      listened: isListening(q, sockets),
-    });
-  // dumb-init sends SIGTERM to all as soon as its child has ended.
-  if (everyone || handler || front?.name !== "dumb-init" || !below(p, child.tree).length)
-    signalTo(p, handler ? stopSignal : SIGTERM, alone, call);
-  if (!alone || (everyone && isShell(p))) visitBelow(p, call, front);
+  const hasTrap = !(isShell(p) && signal === SIGINT) || handles(p, SIGTERM);
+  if (isHandler && hasTrap && relay !== p) {
+    leaveAlone(allBelow(p), plan);
+    sendOnce(p, signal, child, plan);
+    return;
+  }
+  // A loop would start the server again, so its shell is told first.
+  if (relay && p.below.length) leaveAlone([p], plan);
+  else sendOnce(p, isHandler ? signal : SIGTERM, child, plan);
+  for (const q of p.below) ask(q, child, plan, relay);
 }
 
-function signalTo(p: Process, signal: number, alone: boolean, call: Call): void {
-  const { row, sent } = call.child;
-  const before = askedBefore(p, call);
-  asked.set(p.id, { name: (before ?? p).name, alone });
-  if (before) return;
+/** It would pass SIGTERM on: by its nature, or as a shell with a trap in front of a known server. */
+function isRelay(p: Process, isHandler: boolean): boolean {
+  return RELAYS.has(p.name) || (isHandler && isShell(p) && allBelow(p).some(knownServer));
+}
+
+/** They are its own to tell, but of a shell's in the last second. */
+function askBelowTold(p: Process, child: Child, plan: Stop): void {
+  const before = asked.get(p.id);
+  const server = SERVERS.get(familyName(p));
+  const now = performance.now();
+  leaveAlone(allBelow(p), plan);
+  if (now >= plan.hurry && server?.hurries && before?.signal === server.signal)
+    signalTo(p, server.hurries, child);
+  if (now >= plan.lastCall && isShell(p)) for (const q of p.below) ask(q, child, plan);
+}
+
+/** These may end by themselves, once another has. */
+function leaveAlone(some: Process[], { sockets }: Stop): void {
+  const at = performance.now();
+  for (const p of some) {
+    const before = asked.get(p.id);
+    if (before?.name === p.name) before.at = at;
+    else
+      asked.set(p.id, {
+        name: p.name,
+        at,
+        handled: handles(p, SIGTERM),
+        listened: isListening(p, sockets),
+      });
+  }
+}
+
+/** Whether it was asked, by us or by another that was: it handles its signal no longer, or has closed. */
+function isTold(p: Process, { lastCall, sockets }: Stop): boolean {
+  const before = asked.get(p.id);
+  if (!before) return false;
+  // A program that has taken the place of one that was asked may clean up, but not for ever.
+  if (before.name !== p.name) return before.signal !== undefined && performance.now() < lastCall;
+  if (before.signal !== undefined) return true;
+  return (before.handled && !handles(p, SIGTERM)) || (before.listened && !isListening(p, sockets));
+}
+
+/** No one twice: to many a second signal means "at once", in the middle of their work. */
+function sendOnce(p: Process, signal: number, child: Child, { lastCall }: Stop): void {
+  const before = asked.get(p.id);
+  const now = performance.now();
+  if (before && now < Math.min(before.at + PATIENCE, lastCall)) return;
+  signalTo(p, signal, child);
+}
+
+function signalTo(p: Process, signal: number, { row, sent }: Child): void {
+  asked.set(p.id, { name: p.name, signal, at: performance.now(), handled: true, listened: true });
   sent.add(signal);
   if (send(p.pid, signal).denied)
     say(`${row.name}: ${another(p)} and cannot be asked to stop`, "WARNING");
-}
-
-/** A program that took a shell's place since was not: it may clean up, but not for ever. */
-function askedBefore(p: Process, { everyone }: Call): Asked | undefined {
-  const before = asked.get(p.id);
-  return everyone && before?.name !== p.name ? undefined : before;
 }
 
 function another({ name, pid }: Process): string {
   return `${name} (pid ${pid}) is another user's`;
 }
 
-/** It has had its signal from who was asked: it handles it no longer, or has closed where it listened. */
-function isTold(p: Process, { stopSignal, sockets }: Call): boolean {
-  const was = passed.get(p.id);
-  if (!was || was.name !== p.name) return false; // it runs another program by now
-  return (was.handled && !handles(p, stopSignal)) || (was.listened && !isListening(p, sockets));
+function allBelow(p: Process): Process[] {
+  return p.below.flatMap((q) => [q, ...allBelow(q)]);
 }
 
-/** These are left alone for now, since another has to end first. */
-function spare(some: Process[]): void {
-  for (const { id } of some) spared.set(id, performance.now());
+function familyName({ name }: Process): string {
+  return name.replace(/^(php-fpm).*/, "$1");
 }
 
-/** Whether it ends by itself, once another has: a filter, or who was left alone until now. */
-function waits(p: Process, call: Call): boolean {
-  if (call.hasKnown) return true;
-  if (isFilter(p, call)) spare([p]);
-  return performance.now() < (spared.get(p.id) ?? -PATIENCE) + PATIENCE;
-}
-
-function below(p: Process, tree: Process[]): Process[] {
-  return tree.filter(({ parent }) => parent === p.pid);
-}
-
-function allBelow(p: Process, tree: Process[]): Process[] {
-  return below(p, tree).flatMap((q) => [q, ...allBelow(q, tree)]);
-}
-
-/** Of a server with a stop signal of its own. BusyBox's httpd has such a name, and no such signal. */
-function knownSignal(p: Process): number | undefined {
-  const own = OWN_SIGNALS.get(p.name.replace(/^(php-fpm).*/, "$1"));
-  return own && handles(p, own) ? own : undefined;
+/** BusyBox's httpd has the name of a server with a signal of its own, and no such signal. */
+function knownServer(p: Process) {
+  const server = SERVERS.get(familyName(p));
+  return server && handles(p, server.signal) ? server : undefined;
 }
 
 /**
@@ -979,6 +1102,22 @@ function handles(p: Process, signal: number): boolean {
 function isShell({ pid }: Process): boolean {
   const [word = ""] = contents(`/proc/${pid}/cmdline`).split("\0");
   return SHELLS.has(basename(word).replace(/^-/, ""));
+}
+
+/** Those that only read what another writes, as `tee` does, until that ends. */
+function filtersOf(tree: Process[], sockets: () => Sockets): string[] {
+  const writers = new Map<string, Set<Process>>();
+  for (const p of tree)
+    for (const fd of [1, 2]) {
+      const output = link(`/proc/${p.pid}/fd/${fd}`);
+      writers.set(output, (writers.get(output) ?? new Set()).add(p));
+    }
+  const isFilter = (p: Process) => {
+    const input = `/proc/${p.pid}/fd/0`;
+    const others = writers.get(link(input))?.difference(new Set([p]));
+    return others?.size && isFifo(input) && !isListening(p, sockets);
+  };
+  return tree.filter(isFilter).map(({ id }) => id);
 }
 
 // ---- places: where a process answers is found out by connecting, as a client would; where it listens
@@ -1013,25 +1152,54 @@ function placesNow(child: Child): Place[] {
 
 /** Who listens where the last one was asked: `web` may stand above a `worker`. */
 function frontAt(last: Child): Child {
-  const others = children.filter(({ row }) => row.place === last.row.place && !row.release);
+  const place = probedPlace(last.row);
+  const others = children.filter(({ row }) => probedPlace(row) === place && !row.release);
   if (others.length === 1) return last;
-  return others.find((child) => placesNow(child).includes(last.row.place)) ?? last;
+  return others.find((child) => placesNow(child).includes(place)) ?? last;
 }
 
-/** Who listens without a word of it in its line was not waited for. */
+/** What listens without a word of it in its line was not waited for, or nobody finds it. */
 function warnOfPlaces(sockets = once(openSockets)): void {
   if (placesToldOf) return;
   placesToldOf = true;
-  for (const child of children) {
-    const { row } = child;
-    if (row === table.at(-1) || row.release || hasOwnPlace(row)) continue;
-    const places = seen(child, sockets)?.places ?? [];
-    if (!places.length || places.includes(settings.port)) continue;
-    const where = `listens on ${places.map(placeName).join(" and ")}`;
-    const cure = `write PORT=${places.join(" or PORT=")} in front of its command`;
-    say(`${row.name}: ${where}, and those below did not wait for it: ${cure}`, "WARNING");
+  const where = new Map(children.map((child) => [child, seen(child, sockets)?.places ?? []]));
+  const unwritten = children.filter(({ row }) => row.place === settings.port && !row.release);
+  const listening = unwritten.filter((child) => where.get(child)?.length);
+  const hasFront = [...where.values()].some((places) => places.includes(settings.port));
+  for (const child of listening) {
+    const { name } = child.row;
+    const places = where.get(child) ?? [];
+    const listens = `listens on ${places.map(placeName).join(" and ")}`;
+    const written = places.join(" or PORT=");
+    const app = table.slice(table.indexOf(child.row)).find(hasOwnPlace)?.name;
+    if (places.includes(settings.port)) {
+      const cure = `move the line of ${name} below that of ${app}`;
+      if (app) say(`${name}: ${listens} and was up before ${app}: ${cure}`, "WARNING");
+    } else if (!hasFront && child === listening.at(-1)) {
+      const cure = `let ${name} listen on $PORT, or publish ${written} (EXPOSE, -p)`;
+      if (!ending)
+        say(`nobody listens on port ${settings.port}; ${name} ${listens}: ${cure}`, "WARNING");
+    } else if (child.row !== table.at(-1)) {
+      const cure = `write PORT=${written} in front of its command, or PORT= if nobody needs it`;
+      say(`${name}: ${listens}, and those below did not wait for it: ${cure}`, "WARNING");
+    }
   }
 }
+
+/** No stop reaches who has gone into the background, out of the tree of its line. */
+function warnOfDaemons(): void {
+  look();
+  const outside = listenersOutside();
+  for (const { row, upAfter } of children) {
+    const p = upAfter && outside.get(probedPlace(row));
+    if (!p) continue;
+    const where = `listens on ${placeName(probedPlace(row))} in the background, where no stop reaches it`;
+    say(`${row.name}: ${p.name} (pid ${p.pid}) ${where}: ${FOREGROUND}`, "WARNING");
+  }
+}
+
+const FOREGROUND =
+  "keep it in the foreground (nginx with `daemon off;`, redis with `--daemonize no`)";
 
 // ---- how a process ended, in words for 3 a.m.: what sh(1p) means by 126 and 127, what errno(3) says
 // of a process that could not be started.
@@ -1044,7 +1212,9 @@ function ended(child: Child, { exitCode, signal, cause }: ProcessOutput): End {
   const killedBy = Number(signals[signal as NodeJS.Signals] ?? signal ?? 0);
   const code = unstarted ?? exitCode ?? 128 + killedBy;
   const early =
-    isWaitedFor(row) && !child.upAfter ? `, before it listened on ${placeName(row.place)}` : "";
+    isWaitedFor(row) && !child.upAfter
+      ? `, before it listened on ${placeName(probedPlace(row))}`
+      : "";
   const why = unstarted
     ? notStarted("sh", codeOf(cause))
     : `${howEnded(row, code, signal, after)} after ${duration(after)}${early}`;
@@ -1843,8 +2013,8 @@ type Process = {
   name: string; // comm: the file's name, of 15 bytes at most
   state: string;
   parent: number;
+  below: Process[]; // its children, of the same tree
   session: number; // a wrapper may make a group of its own, as timeout(1) does
-  startedAt: number; // milliseconds after the boot
 };
 
 /** PID 1 reaps a zombie late, or never if that is us. */
@@ -1852,7 +2022,7 @@ function isAlive({ state }: Process): boolean {
   return state !== "Z" && state !== "X";
 }
 
-// pid (comm) state ppid pgrp session …, and when it started, in ticks of 10 ms: proc(5)
+// pid (comm) state ppid pgrp session …, and when it started: proc(5)
 const STAT = /^(\d+) \((.*)\) (\S) (\d+) \d+ (\d+) (?:\S+ ){15}(\d+)/s;
 
 /** Undefined where nothing is told: Deno lets nobody read /proc. */
@@ -1869,8 +2039,8 @@ function processes(): Process[] | undefined {
       name,
       state,
       parent: Number(parent),
+      below: [],
       session: Number(session),
-      startedAt: Number(ticks) * 10,
     });
   }
   return all;
@@ -1893,8 +2063,13 @@ function look(): void {
   for (const child of children) Object.assign(child, { tree: [], zombies: false });
   for (const p of all) {
     const owner = ownerOf(p);
-    if (isAlive(p)) owner?.tree.push(p);
-    else if (owner) owner.zombies = true;
+    const parent = byPid.get(p.parent);
+    if (!owner) continue;
+    if (!isAlive(p)) owner.zombies = true;
+    else {
+      owner.tree.push(p);
+      if (parent && ownerOf(parent) === owner) parent.below.push(p);
+    }
   }
 }
 
@@ -1903,7 +2078,7 @@ function inTheDark({ row, pid, end, gone }: Child): Process[] {
   if (gone || (end && !send(-pid, 0).there)) return [];
   const name = basename(row.program ?? "");
   const id = end ? -pid : pid; // kill(2) takes -pid for the group
-  return [{ pid: id, id: `${id}`, name, state: "T", parent: 0, session: pid, startedAt: 0 }];
+  return [{ pid: id, id: `${id}`, name, state: "T", parent: 0, below: [], session: pid }];
 }
 
 /** Whether nothing is left of it. Zombies keep a group in being until PID 1 reaps them, or for ever. */
@@ -1917,22 +2092,6 @@ function isGone(child: Child): boolean {
   child.gone = !missed && !(tree.length && (group || tree.some((p) => isThere(p.pid))));
   if (child.gone && group) send(-pid, SIGKILL); // whom no look has found
   return child.gone;
-}
-
-/** Whether it has daemonized: its group is still there or, as nginx does, it has left that. */
-function livesOn(child: Child): boolean {
-  look();
-  if (!isGone(child)) return true;
-  const name = basename(child.row.program ?? "").slice(0, 15);
-  const ours = children.flatMap(({ tree }) => tree.map(({ pid }) => pid));
-  const bootedAt = performance.now() - Number.parseFloat(contents("/proc/uptime")) * 1000;
-  const since = child.startedAt - bootedAt - 20; // a tick is 10 ms
-  const all = processes();
-  return all
-    ? all.some(
-        (p) => isAlive(p) && p.name === name && p.startedAt >= since && !ours.includes(p.pid),
-      )
-    : name === "nginx";
 }
 
 /** Those whose parent is none of them. */
@@ -2005,6 +2164,14 @@ function seen({ tree }: Child, sockets: () => Sockets) {
 
 const DEVICES = ["udp", "/dev/fuse", "/dev/net/tun"];
 
+function isFifo(path: string): boolean {
+  try {
+    return fs.statSync(path).isFIFO();
+  } catch {
+    return false;
+  }
+}
+
 function isSocket(file: string): boolean {
   return file.startsWith("socket:");
 }
@@ -2021,12 +2188,17 @@ function isListening(p: Process, sockets: () => Sockets): boolean {
   return openFiles(p)?.some((file) => isSocket(file) && sockets().has(file)) ?? false;
 }
 
-/** Whether it only reads what another process of its tree writes, as `tee` does, until that ends. */
-function isFilter(p: Process, { child, sockets }: Call): boolean {
-  const input = link(`/proc/${p.pid}/fd/0`);
-  if (!input.startsWith("pipe:")) return false;
-  if (isListening(p, sockets)) return false;
-  return child.tree.some((other) => other !== p && openFiles(other)?.includes(input));
+/** By place, whom /proc shows to listen there and to be in no row's tree, where no row's does. */
+function listenersOutside(): Map<Place, Process> {
+  const sockets = openSockets();
+  const ours = new Set(children.flatMap(({ tree }) => tree.map(({ id }) => id)));
+  const placesOf = (p: Process) => (openFiles(p) ?? []).flatMap((file) => sockets.get(file) ?? []);
+  const all = processes() ?? [];
+  const outside = all.filter(({ id }) => !ours.has(id));
+  const holders = new Map(outside.flatMap((p) => placesOf(p).map((place) => [place, p])));
+  for (const child of children)
+    for (const place of child.tree.flatMap(placesOf)) holders.delete(place);
+  return holders;
 }
 
 /** kill(2), and what it found. */
