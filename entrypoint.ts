@@ -970,8 +970,9 @@ const SERVERS = new Map<string, { signal: number; hurries?: typeof SIGTERM }>([
 ]);
 // These pass SIGTERM on to the server, or kill it soon after. They end when it has.
 const RELAYS = new Set(
-  `su runuser sudo timeout unshare script unbuffer tini tini-static docker-init dumb-init
-  catatonit`.split(/\s+/),
+  `su runuser sudo timeout unshare script tini tini-static docker-init dumb-init catatonit`.split(
+    " ",
+  ),
 );
 const SHELLS = new Set("sh ash dash bash busybox zsh ksh mksh".split(" "));
 

@@ -127,6 +127,8 @@ const wrappers: Row[] = [
   ["a trap that only ends, in front", "trap 'echo bye; exit 0' TERM; X", { grace: 5 }],
   ["a trap that only ends, beside", "trap 'echo bye; exit 0' TERM; X & wait"],
   ["a trap that does nothing", "trap : TERM; X & wait"],
+  ["a trap that passes it on and ends", "trap 'kill $!; exit 0' TERM; X & wait"],
+  ["a trap with a pipe", "trap 'echo bye' TERM; X | cat", { grace: 5 }],
   ["a shell that ignores SIGTERM", "trap '' TERM; X"],
   ["a script that passes SIGTERM on", "sh ./forwards.sh X"],
   ["a script by its name that does", "./forwards.sh X"],
@@ -141,6 +143,11 @@ const wrappers: Row[] = [
   ["a filter in bash, then a shell", "bash -c 'exec > >(cat) 2>&1; X; true'", { needs: "bash" }],
   ["a pipe that ends at once", "cat /dev/null | X"],
   ["a pipe that never ends", "tail -f /dev/null | X"],
+  [
+    "a pipe that is nobody's output",
+    `python3 -c 'import subprocess; subprocess.Popen("X", shell=True, stdin=subprocess.PIPE).wait()'`,
+  ],
+  ["a pipe from a descriptor of its own", "mkfifo in; exec 5<>in; X <&5"],
 
   // inits
   ["timeout", "timeout 1h X"],
@@ -179,6 +186,9 @@ const wrappers: Row[] = [
   // programs that become X, or start it
   ["setsid -w", "setsid -w X"],
   ["setsid before a shell", "setsid -w sh -c 'X; true'"],
+  ["setsid without -w", "setsid X & wait"],
+  ["script", "script -qec 'X' /dev/null"],
+  ["script before a shell", "script -qec 'X; true' /dev/null"],
   ["nice and nohup", "nice nohup X"],
   ["stdbuf", "stdbuf -oL X"],
   ["ionice and chrt", "ionice -c 3 chrt --other 0 X"],
@@ -489,6 +499,42 @@ const orders: Order[] = [
     "asked one two three, ended one two three",
   ],
   [
+    "a front above its app",
+    "web tcp=:public job=0.4, app PORT=:a tcp=:a",
+    "asked web, ended web, asked app, ended app",
+  ],
+  [
+    "it waits for half the grace for a front above it",
+    "web tcp=:public job=2.2, app PORT=:a tcp=:a",
+    "asked web, asked app, ended app, ended web",
+    3,
+  ],
+  [
+    "a front above its app, and a worker between them",
+    "web tcp=:public job=0.6, worker job=0.2, app PORT=:a tcp=:a, db PORT=:d tcp=:d",
+    "asked web worker, ended worker, ended web, asked db, ended db, asked app, ended app",
+  ],
+  [
+    "a front with a place for statistics",
+    "app PORT=:a tcp=:a, front PORT=:s tcp=:s tcp=:public job=0.4, worker job=0.8",
+    "asked front worker, ended front, ended worker, asked app, ended app",
+  ],
+  [
+    "a worker with a port for metrics, and PORT=",
+    "app PORT=:a tcp=:a, worker PORT= tcp=:metrics job=0.2, web tcp=:public job=0.6",
+    "asked worker web, ended worker, ended web, asked app, ended app",
+  ],
+  [
+    "PORT= below the web server, with a UNIX socket",
+    "app PORT=:a tcp=:a, web tcp=:public job=0.6, worker PORT= unix=w.sock job=0.2",
+    "asked worker web, ended worker, ended web, asked app, ended app",
+  ],
+  [
+    "a written place below the web server",
+    "web tcp=:public job=0.4, metrics PORT=:m tcp=:m job=0.1, worker job=0.7",
+    "asked web worker, ended web, ended worker, asked metrics, ended metrics",
+  ],
+  [
     "a server that is the last",
     "worker job=0.8, app PORT=:a tcp=:a job=0.4",
     "asked worker app, ended app, ended worker",
@@ -510,7 +556,7 @@ async function startFakes(
     const filled = row
       .replaceAll(/:(\w+)/g, (_, name) => `${ports.get(name)}`)
       .replaceAll("$PWD", box.dir);
-    const [, name, place = "", words] = /^(\S+)( PORT=\S+)?(.*)$/.exec(filled) ?? [];
+    const [, name, place = "", words] = /^(\S+)( PORT=\S*)?(.*)$/.exec(filled) ?? [];
     return `${name}:${place} ${fake(`${name}${words}`)}`;
   });
   const port = ports.get("public") ?? 0;
@@ -549,7 +595,7 @@ section(
   [compiled],
 );
 
-// ---- The first exit: one with 0 is meant, and drains; a crash leaves the others a second
+// ---- The first exit: one with 0 is meant, and drains; a crash leaves the others half the grace
 
 /** How a worker ends while requests are under way, how long they need, whether they are answered. */
 interface Exit {
@@ -566,33 +612,33 @@ interface Exit {
 const exits: Exit[] = [
   {
     title: "with 0, and what needs more than a second",
-    end: "exit 0",
-    ms: 1500,
+    end: "sleep 1; exit 0",
+    ms: 2500,
     answered: true,
     code: 0,
     says: /^entrypoint \| worker: exit code 0 after .*`release:`.*sleep infinity/m,
     front: "X",
   },
   {
-    title: "with 3, and what needs less than a second",
+    title: "with 3, and what needs less than half the grace",
     end: "exit 3",
-    ms: 500,
+    ms: 2000,
     answered: true,
     code: 3,
     says: /^entrypoint \| worker: exit code 3 after/m,
     front: "sh -c 'X; true'",
   },
   {
-    title: "by a signal, and what needs less than a second",
+    title: "by a signal, and what needs less than half the grace",
     end: "kill -ABRT $$",
-    ms: 500,
+    ms: 2000,
     answered: true,
     code: 134,
     says: /^entrypoint \| worker: killed by SIGABRT after/m,
     front: "trap 'rm -f x' EXIT; X",
   },
   {
-    title: "with 3, and what needs more than a second",
+    title: "with 3, and what needs more than half the grace",
     end: "exit 3",
     ms: 10_000,
     answered: false,

@@ -300,7 +300,7 @@ section(
       await run.stopsWell();
       const warnings = run.stderr.lines.filter((line) => line.includes("did not wait"));
       expect(warnings).toEqual([
-        `entrypoint | app: listens on port ${unknown}, and those below did not wait for it: write PORT=${unknown} in front of its command`,
+        `entrypoint | app: listens on port ${unknown}, and those below did not wait for it: write PORT=${unknown} in front of its command, or PORT= if nobody needs it`,
       ]);
     });
 

@@ -111,24 +111,47 @@ section("stop", (it) => {
     expect(code).toBe(137);
   });
 
-  for (const second of ["SIGINT", "SIGTERM"] as const) {
-    it(`kills everything at once at a second signal, ${second}`, async (box) => {
+  for (const first of ["SIGINT", "SIGTERM", "SIGQUIT"] as const)
+    it(`kills everything at once at SIGINT behind ${first}`, async (box) => {
       const run = box.procfile([
         `one: trap '' TERM; ${forever}`,
         `two: trap 'echo asked' TERM; ${forever}`,
       ]);
       await run.up("one", "two");
-      run.signal("SIGTERM");
+      run.signal(first);
       await run.line(/^two \| asked/);
-      if (second === "SIGTERM") await Bun.sleep(25); // else it is the same
-      run.signal(second);
+      if (first === "SIGINT") await Bun.sleep(25); // else it is the same
+      run.signal("SIGINT");
       const { code, stopMs } = await run.exit();
       expect(code).toBe(137);
       expect(stopMs).toBeLessThan(7000); // the last fifth of the grace begins at 8 s
-      const why = new RegExp(`^entrypoint \\| one: killed at a second signal, ${second}$`, "m");
-      expect(run.stderr.text).toMatch(why);
+      expect(run.stderr.text).toMatch(/^entrypoint \| one: killed at a second signal, SIGINT$/m);
     });
-  }
+
+  // A platform's: a preStop hook's, then the kubelet's.
+  for (const [first, second] of [
+    ["SIGQUIT", "SIGTERM"],
+    ["SIGTERM", "SIGTERM"],
+    ["SIGTERM", "SIGQUIT"],
+    ["SIGINT", "SIGTERM"],
+  ] as const)
+    it(`goes on at ${second} behind ${first}, where no terminal is`, async (box) => {
+      const run = box.procfile(
+        [`one: ${onSignal("TERM", "one", `${untilGo}; exit 0`)}; ${forever}`],
+        { wrap: (command) => ["setsid", "-w", ...command] },
+      );
+      await run.up("one");
+      const pid = await run.descendant(exactly(box.runtime.command));
+      process.kill(pid, first);
+      await eventually("its signal", () => box.lines("log").length === 1);
+      await Bun.sleep(25); // else it is the same
+      process.kill(pid, second);
+      const [line] = await run.line(/^entrypoint \| .*already.*/);
+      expect(line).toMatch(new RegExp(`\\| ${second}: .*; one may take [78]\\.?\\d* s more$`));
+      box.write("go", "");
+      expect((await run.exit()).code).toBe(0);
+      expect(box.lines("log")).toEqual(["one TERM"]);
+    });
 
   it("takes a signal that comes twice at once for one, as timeout(1) sends it", async (box) => {
     // A busy machine may put 20 ms between the two, and then they are two, but not each time.
@@ -495,9 +518,10 @@ section("signals", (it) => {
       "web: true",
     ]);
     await run.up("app");
-    for (const name of ["SIGHUP", "SIGUSR1", "SIGUSR2"] as const) run.signal(name);
-    await Bun.sleep(100);
-    expect(run.isAlive).toBe(true);
+    for (const name of ["SIGHUP", "SIGUSR1", "SIGUSR2"] as const) {
+      run.signal(name);
+      await run.line(new RegExp(`^entrypoint \\| ${name}: web has not started yet`));
+    }
     await run.stopsWell();
     expect(box.lines("log")).toEqual(["app TERM"]);
   });
