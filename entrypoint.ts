@@ -367,6 +367,7 @@ async function tellWhenReady(): Promise<void> {
   const last = children.at(-1);
   if (!last || last.row.release) return;
   const startedAt = performance.now();
+  warnOfDaemons(children);
   await waitUntilListens(last, Math.min(settings.ready, 10));
   if (ending) return;
   const total = duration(last.upAfter ? performance.now() : startedAt);
@@ -379,8 +380,8 @@ async function tellWhenReady(): Promise<void> {
   if (settings.ready && !front.upAfter)
     times.push(`nobody listens on ${placeName(probedPlace(last.row))} yet`);
   say(`ready in ${total}: ${times.filter(Boolean).join(", ") || "waited for none"}`);
+  warnOfDaemons([front]);
   freeMemory(); // a megabyte that only the start needed
-  warnOfDaemons();
   await sleep(10_000);
   if (ending) return;
   look();
@@ -401,12 +402,12 @@ async function lastWords(child: Child | undefined): Promise<void> {
 }
 
 function hintFor({ child, code, after = 0 }: End): string {
+  if (child && code === 0 && /[^&]&\s*$/.test(child.row.command))
+    return ": the & at the end of its line puts it into the background: leave that out";
   if (child && code === 0 && livesOn(child))
     return `: it lives on in the background; ${FOREGROUND}`;
   if (child && code === 0 && after < 1000)
-    return /&\s*$/.test(child.row.command)
-      ? ": the & at the end of its line puts it into the background: leave that out"
-      : ": it was done at once; a server stays in the foreground (nginx with `daemon off;`), a one-off command is a `release:` line, and what builds or is for a shell has no line";
+    return ": it was done at once; keep a server in the foreground (nginx with `daemon off;`), make a one-off command a `release:` line, leave out a line for a build or a shell";
   if (code === 0 && children.some(({ row, end }) => !row.release && !end))
     return ", and so the container ends; it may end alone as `release:`, or with `; exec sleep infinity` behind it";
   if (code !== 137 || oomKills() <= oomKillsBefore()) return "";
@@ -788,7 +789,7 @@ function nameOf(signal: number): string {
 
 const VALUE =
   /(?:'[^']*'|"(?:\$\([^)]*\)|[^"\\]|\\.)*"|`[^`]*`|\$\((?:[^()]|\([^()]*\))*\)|\$\{[^}]*\}|\\.|[^\s;&|()<>'"`\\])*/;
-const ASSIGNMENT = String.raw`([A-Za-z_]\w*)=(${VALUE.source})(?:\s+|(?=[;&|]))`;
+const ASSIGNMENT = String.raw`([A-Za-z_]\w*)=(${VALUE.source})(?:\s+|(?=[;&|])|$)`;
 const ASSIGNMENTS = new RegExp(ASSIGNMENT, "g");
 const OPENING = new RegExp(
   `^(?<assignments>(?:${ASSIGNMENT})*)(?<env>(?:(?:exec|(?:\\S*/)?env|-i?|-u\\s*\\w+)\\s+|${ASSIGNMENT})*)`,
@@ -1188,10 +1189,10 @@ function warnOfPlaces(sockets = once(openSockets)): void {
 }
 
 /** No stop reaches who has gone into the background, out of the tree of its line. */
-function warnOfDaemons(): void {
+function warnOfDaemons(some: Child[]): void {
   look();
   const outside = listenersOutside();
-  for (const { row, upAfter } of children) {
+  for (const { row, upAfter } of some) {
     const p = upAfter && outside.get(probedPlace(row));
     if (!p) continue;
     const where = `listens on ${placeName(probedPlace(row))} in the background, where no stop reaches it`;

@@ -85,10 +85,12 @@ section(
       const helper = "echo start >>starts; [ $(wc -l <starts) -gt 2 ] || exit 9; sleep 1000";
       const run = box.procfile([
         `helper: ${helper}`,
-        `web: ${onSignal("TERM", "web")}; ${forever}`,
+        `web: trap 'echo got HUP' HUP; ${onSignal("TERM", "web")}; ${forever}`,
       ]);
       await run.line(/helper: exit code 9 .*: starting it again in 1 s/);
       await eventually("the third start", () => box.read("starts") === "start\n".repeat(3));
+      run.signal("SIGHUP");
+      await run.line(/^web +\| got HUP/);
       run.signal("SIGTERM");
       expect((await run.exit()).code).toBe(0);
       expect(box.read("log")).toBe("web TERM\n");

@@ -36,7 +36,7 @@ const forms: [what: string, line: string][] = [
   ["a job in front", "PORT=A sh ./migrate && node server.cjs"],
   ["a loop in front", "PORT=A until sh ./migrate; do sleep 0.1; done; exec node server.cjs"],
   ["its own $PORT", "PORT=A node server.cjs $PORT"],
-  ["its own ${PORT}, in quotes", 'PORT="A" exec node server.cjs "${PORT}"'],
+  [`its own \${PORT}, in quotes`, `PORT="A" exec node server.cjs "\${PORT}"`],
   ["more assignments", "X=1 PORT=A Y=$(echo 2) node server.cjs"],
   ["a stop signal", "STOPSIGNAL=INT PORT=A node server.cjs"],
   ["a subshell", "PORT=A (cd srv; node server.cjs)"],
@@ -50,7 +50,7 @@ const forms: [what: string, line: string][] = [
   ["two servers in one line", "PORT=A node server.cjs & exec node server.cjs OTHER"],
   ["an ampersand in quotes", "PORT=A sh -c 'true & exec node server.cjs'"],
   ["a name of the environment", "PORT=$PLACE node server.cjs"],
-  ["a name with a default", "PORT=${NOWHERE:-A} node server.cjs"],
+  ["a name with a default", `PORT=\${NOWHERE:-A} node server.cjs`],
 ];
 
 section(
@@ -66,7 +66,14 @@ section(
         await run.stopsWell();
       });
 
-    const publicPorts = ["$PORT", '"$PORT"', "${PORT}", '"${PORT}"', "${PORT:-3000}", "${PORT-3000}"];
+    const publicPorts = [
+      "$PORT",
+      '"$PORT"',
+      `\${PORT}`,
+      `"\${PORT}"`,
+      `\${PORT:-3000}`,
+      `\${PORT-3000}`,
+    ];
     for (const value of publicPorts)
       it(`with PORT=${value} is one at the public port`, async (box) => {
         const { run, port } = await started(box, [`web: PORT=${value} node server.cjs`]);
@@ -108,12 +115,16 @@ section(
       const env = { "spring.datasource.url": "jdbc:x", NODE_OPTS: "--no-warnings", T: "target" };
       for (const line of [
         "node $NODE_OPTS target/*.cjs",
-        "node ${NODE_OPTS} target/app-?.cjs",
-        'node "${T}/app-1.cjs"',
+        `node \${NODE_OPTS} target/app-?.cjs`,
+        `node "\${T}/app-1.cjs"`,
         'PORT=9001 exec node $NODE_OPTS "$T/app-1.cjs" a[b]',
       ]) {
         const { run } = await started(box, [`web: ${line}`], env);
-        expect([line, (await run.exit()).code, run.stdout.text]).toEqual([line, 0, "web | jdbc:x\n"]);
+        expect([line, (await run.exit()).code, run.stdout.text]).toEqual([
+          line,
+          0,
+          "web | jdbc:x\n",
+        ]);
       }
     });
   },
@@ -170,8 +181,7 @@ section(
     for (const [what, lines, told, env] of nobody)
       it(`where nginx finds ${what} is ${told ? "" : "not "}told of`, async (box) => {
         const { run } = await started(box, lines, env);
-        await run.stop();
-        box.write("Procfile", `${lines.join("\n")}\n`);
+        await run.exit(); // cat has nothing to read
         const check = box.start(["--check"], env ? { env } : {});
         expect((await check.exit()).code).toBe(0);
         for (const { stderr } of [run, check])
@@ -184,7 +194,10 @@ section(
       const { run } = await started(box, ["web: node server.cjs"], { PORT: port, APP_PORT: port });
       await run.line(/ready in .*web/);
       await run.stopsWell();
-      for (const lines of [["app: PORT=$APP_PORT true", "web: true"], ["app: true", N]]) {
+      for (const lines of [
+        ["app: PORT=$APP_PORT true", "web: true"],
+        ["app: true", N],
+      ]) {
         const used = box.procfile(lines, { env: { PORT: port, APP_PORT: port } });
         expect((await used.exit()).code).toBe(2);
       }

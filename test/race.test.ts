@@ -88,6 +88,17 @@ section("the race", (it) => {
     expect(delay).toBeLessThan(7000); // the grace is 9 s
   });
 
+  it("lets a web server answer that stands beside a worker that crashes", async (box) => {
+    const run = box.procfile([
+      `web: ${onSignal("TERM", "web", "sleep 1.5; echo web ends >>log; exit 0")}; ${forever}`,
+      `worker: ${untilGo}; exit 3`,
+    ]);
+    await run.up("web");
+    box.write("go", "");
+    expect((await run.exit()).code).toBe(3);
+    expect(box.lines("log")).toEqual(["web TERM", "web ends"]);
+  });
+
   it("leaves no grandchild, not even one that ignores SIGTERM", async (box) => {
     // The box complains of what is left; here we make sure that there was something to leave.
     const run = box.procfile([
@@ -111,6 +122,24 @@ section("the race", (it) => {
     await plain.exit();
     expect(plain.stderr.text).not.toContain("lives on");
   });
+
+  // What a line that ends at once is likely to be.
+  const atOnce: [line: string, cure: RegExp, daemon?: RegExp][] = [
+    ["console: echo console", /`release:` line, .*build/],
+    ["assets: true && true", /`release:` line, .*build/],
+    ["web: sleep 1000 &", /the & at the end of its line/],
+    ["web: (sleep 1000) & ", /the & at the end of its line/],
+    ["web: sh -c 'sleep 1000 &'", /lives on in the background/],
+    ["web: setsid sh -c 'sleep 1' & exit 0", /lives on|done at once/, /^sh |^sleep/],
+  ];
+  for (const [line, cure, daemon] of atOnce)
+    it(`names what has ended at once: ${line}`, async (box) => {
+      box.mayEscape = daemon;
+      const run = box.procfile(["other: exec sleep 1000", line]);
+      expect((await run.exit()).code).toBe(0);
+      expect(run.stderr.text).toMatch(cure);
+      expect(run.stderr.text).not.toContain("sleep infinity");
+    });
 
   it("tells it of a real nginx, which leaves its group", async (box) => {
     box.mayEscape = /nginx/;

@@ -28,6 +28,31 @@ import {
 section(
   "a long start",
   (it) => {
+    it("says where one listens if nobody does at the public port", async (box) => {
+      const [port, other] = [await freePort(), await freePort()];
+      const run = box.procfile([`web: ${serve(other)}`, `idle: ${forever}`], {
+        env: { PORT: `${port}` },
+      });
+      const [line] = await run.line(/^entrypoint \| nobody listens on .*/);
+      expect(line).toBe(
+        `entrypoint | nobody listens on port ${port}; web listens on port ${other}: let web listen on $PORT, or publish ${other} (EXPOSE, -p)`,
+      );
+      await run.stopsWell();
+    });
+
+    it("says that a front above its app was up before it", async (box) => {
+      const [port, other] = [await freePort(), await freePort()];
+      const run = box.procfile([`web: ${serve(port)}`, `app: ${listener(other)}`], {
+        env: { PORT: `${port}` },
+      });
+      await run.line(/ready in/);
+      await run.stopsWell();
+      expect(run.stderr.text).toContain(
+        `web: listens on port ${port} and was up before app: move the line of web below that of app\n`,
+      );
+      expect(run.stderr.text).toContain("stopping web, then app\n");
+    });
+
     it("says after 10 s what is being waited for", async (box) => {
       const port = await freePort();
       box.write("Procfile", `app: PORT=${port} sleep 1000\nweb: true\n`);
@@ -275,6 +300,64 @@ section(
           "m",
         ),
       );
+    });
+
+    // Out of the tree of its line, where no stop reaches it.
+    const daemon = "redis-server --daemonize yes --save '' --port";
+    for (const [what, line] of [
+      ["plainly", (port: number) => `${daemon} ${port}; exec sleep 1000`],
+      ["behind sh -c", (port: number) => `sh -c "${daemon} ${port}"; exec sleep 1000`],
+      ["by setsid", (port: number) => `setsid -f ${serve(port)}; exec sleep 1000`],
+      ["by a script", (port: number) => `./service start ${port}; tail -f /dev/null`],
+    ] as const)
+      it(`of a daemon that a line starts ${what} is told`, async (box) => {
+        box.mayEscape = /redis|httpd/;
+        const port = await freePort();
+        fs.chmodSync(box.write("service", `#!/bin/sh\n${daemon} $2\n`), 0o755);
+        const run = box.procfile([`cache: PORT=${port} ${line(port)}`, `web: ${forever}`], {
+          env: { PORT: `${await freePort()}` },
+        });
+        const [told] = await run.line(/^entrypoint \| cache: .*background.*/);
+        expect(told).toMatch(/\(pid \d+\) listens on port \d+ in the background, .*foreground/);
+        await run.stopsWell();
+      });
+
+    // The line is right, or it has the public port where its own belongs.
+    const hints: [what: string, line: (own: number, shared: number) => string, cure: RegExp][] = [
+      ["a line that is right", (own) => `PORT=${own} sleep 1000`, /listens nowhere yet/],
+      [
+        "the public port",
+        (own, shared) => `PORT=${own} ${serve(shared)}`,
+        /write \d+ in place of \d+$/,
+      ],
+      [
+        "$PORT behind env",
+        (own) => `env PORT=${own} busybox httpd -f -p 127.0.0.1:$PORT`,
+        /as sh fills in \$PORT: write \d+ there$/,
+      ],
+      ["another port", (own, shared) => `PORT=${own} ${serve(shared + 1)}`, /: write PORT=\d+, or/],
+    ];
+    for (const [what, line, cure] of hints)
+      it(`that nobody listens at has its cure: ${what}`, async (box) => {
+        const [own, shared] = [await freePort(), await freePort()];
+        const run = box.procfile([`app: ${line(own, shared)}`, "web: true"], {
+          env: { PORT: `${shared}`, ENTRYPOINT_READY: "0.5" },
+        });
+        expect((await run.exit()).code).toBe(1);
+        const failure = run.stderr.lines.find((text) => text.includes("did not listen"));
+        expect(failure).toMatch(cure);
+      });
+
+    it("of a process of this run is no stranger's", async (box) => {
+      const [port, other] = [await freePort(), await freePort()];
+      const listen = (n: number) => `Bun.serve({ port: ${n}, fetch: () => new Response() });`;
+      const run = box.procfile(
+        [`front: PORT=${other} ${bun} -e '${listen(port)} ${listen(other)}'`, `worker: ${forever}`],
+        { env: { PORT: `${port}` } },
+      );
+      await run.line(/ready in/);
+      await run.up("worker");
+      await run.stopsWell();
     });
 
     it("may be at this host's own address alone, and nginx is sent there", async (box) => {

@@ -367,6 +367,76 @@ section(
         expect(box.lines("log").filter((line) => line !== "web TERM")).toEqual([...order]);
       });
 
+    it("tells those again for whom others wait and to whom SIGTERM means now", async (box) => {
+      const [port, app, db] = [await freePort(), await freePort(), await freePort()];
+      box.write(
+        "app.cjs",
+        `const server = require("node:http").createServer((_, answer) => answer.write("data: 1\\n\\n"));
+         server.listen(${app});
+         process.once("SIGTERM", () => require("node:net").connect(${db}, "127.0.0.1", () => {
+           require("node:fs").appendFileSync("log", "saved\\n");
+           process.exit(0);
+         }));`,
+      );
+      const run = box.procfile(
+        [
+          `db: PORT=${db} python3 ${path.join(import.meta.dir, "shapes/fake.py")} db tcp=${db}`,
+          `app: PORT=${app} node app.cjs`,
+          "nginx: nginx -c $NGINX_CONF -e stderr",
+        ],
+        { env: { PORT: `${port}`, APP_PORT: `${app}`, ENTRYPOINT_GRACE: "4" } },
+      );
+      await run.line(/ready in/);
+      const stream = await fetch(`http://127.0.0.1:${port}/`);
+      await stream.body?.getReader().read();
+      const { code, stopMs } = await run.stop();
+      expect([code, box.lines("log")]).toEqual([0, ["saved", "asked db", "ended db"]]);
+      expect(stopMs).toBeGreaterThan(2400); // 1.5 s before the end
+    });
+
+    // To Node's `once` a second signal means death.
+    const once = "node once.cjs";
+    for (const [what, line] of [
+      ["as it is", once],
+      ["behind su", `su root -c '${once}'`],
+      ["behind a trap that passes it on and ends", `trap 'kill $!; exit 0' TERM; ${once} & wait`],
+      ["behind a trap that passes it on and waits", `trap 'kill $!' TERM; ${once} & wait; wait`],
+      ["behind timeout and a shell", `timeout 1h sh -c '${once}; true'`],
+    ] as const)
+      it(`leaves who was asked its time, ${what}`, async (box) => {
+        if (what === "behind su" && !isRoot) return;
+        box.write(
+          "once.cjs",
+          `process.once("SIGTERM", () => setTimeout(() => {
+             require("node:fs").writeFileSync("done", "");
+             process.exit(0);
+           }, 2600));
+           setInterval(() => {}, 1000);
+           console.log("up");`,
+        );
+        const run = box.procfile([`app: ${line}`], { env: { ENTRYPOINT_GRACE: "3" } });
+        await run.up("app");
+        const { code } = await run.stop();
+        expect([code, box.has("done"), run.stderr.text]).toEqual([
+          0,
+          true,
+          expect.not.stringContaining("killed"),
+        ]);
+      });
+
+    it("takes nobody for a filter whose input has ended", async (box) => {
+      const worker = `(${onSignal("TERM", "worker")}; ${forever})`;
+      for (const line of [`echo go | ${worker}`, `echo go | (${worker}; true)`, `${worker} <in`]) {
+        box.write("in", "");
+        const run = box.procfile([`app: ${line}`]);
+        await run.up("app");
+        const { code, stopMs } = await run.stop();
+        expect([line, code, box.lines("log")]).toEqual([line, 0, ["worker TERM"]]);
+        expect(stopMs).toBeLessThan(3000);
+        box.remove("log");
+      }
+    });
+
     it("asks with a real-time signal", async (box) => {
       const run = box.procfile([`one: STOPSIGNAL=37 sh -c "${onSignal("37", "one")}; ${forever}"`]);
       await run.up("one");
