@@ -615,8 +615,8 @@ first to end, ends the others and exits with its code. SIGTERM drains them: thos
 others are asked last, each server with the signal that lets it finish its requests.
 
   -f FILE   lines of \`name: command\`; PORT=8081 before a command is where it listens and is
-            waited for, a port or the path of a UNIX socket; STOPSIGNAL=SIGQUIT is what asks it
-            to stop; \`release:\` runs to its end before the others
+            waited for, a port or the path of a UNIX socket, and PORT= says that nobody needs it;
+            STOPSIGNAL=SIGQUIT is what asks it to stop; \`release:\` runs to its end before all
   --check   validate everything, print the plan, start nothing
 
   PORT=8080              public port

@@ -23,7 +23,7 @@ interface Actor {
   drain: number;
   heirs: number;
   /** Whether it listens, and whether its line says so. */
-  listens: "no" | "in secret" | "by its line";
+  listens: "no" | "in secret" | "by its line" | "for nobody";
   wrapper: Wrapper;
   filtered: boolean;
   line: string;
@@ -69,14 +69,20 @@ async function draw({ below, pick, chance }: Dice): Promise<Actor[]> {
       mayBeDeaf && chance(0.4) ? "deaf" : pick(["0", "0", "0", "TERM", "143", "5", "77"]);
     const drain = pick([0, 0, 0.1, 0.3]);
     const heirs = pick([0, 0, 1, 3]);
-    const listens = i < count - 1 ? pick(["no", "no", "in secret", "by its line"] as const) : "no";
+    const listens =
+      i < count - 1 ? pick(["no", "no", "in secret", "by its line", "for nobody"] as const) : "no";
     const port = listens === "no" ? "" : await freePort();
     const words = [name, lines, end, asked, drain, heirs, port].join(" ");
     const wrapper = pick(wrappers);
     const filtered = chance(0.2);
     const command = wrapper.line.replace("ACTOR", `sh ${actor} ${words}`);
-    const place = listens === "by its line" ? `PORT=${port} true; ` : "";
-    const line = `${name}: ${place}${command}${filtered ? " | cat" : ""}`;
+    const places = {
+      no: pick(["", "PORT=$PORT ", "PORT=$" + "{PORT:-3000} "]),
+      "in secret": "",
+      "by its line": `PORT=${port} ${pick(["", "true; ", "A=1 "])}`,
+      "for nobody": `PORT= ${pick(["", "A=1 "])}`,
+    };
+    const line = `${name}: ${places[listens]}${command}${filtered ? " | cat" : ""}`;
     actors.push({ name, lines, end, asked, drain, heirs, listens, wrapper, filtered, line });
   }
   return actors;
@@ -111,7 +117,8 @@ function checkOrder(box: Box, actors: Actor[]): void {
   const front = actors.findLast(({ listens }) => listens === "in secret");
   for (const [i, actor] of actors.entries()) {
     const asked = order.indexOf(`${actor.name} asked`);
-    const serves = actor.listens !== "no" && actor !== front;
+    const serves =
+      actor.listens === "by its line" || (actor.listens === "in secret" && actor !== front);
     for (const other of serves && asked >= 0 ? actors.slice(i + 1) : [])
       expect([actor.name, other.name, order.indexOf(`${other.name} ended`) < asked, order]).toEqual(
         [actor.name, other.name, true, order],
@@ -198,7 +205,7 @@ async function play(box: Box, seed: number): Promise<string> {
     if (!killed && code !== 143)
       expect(run.stderr.text).toMatch(/^entrypoint \| stopped in .*exit code/m);
   }
-  // The grace or the second of a fast failure, and what a busy machine adds to it.
+  // The grace, or half of it, and what a busy machine adds to it.
   expect(stopMs).toBeLessThan(grace * 1000 + 6000);
   for (const actor of actors) checkLines(box, run, actor);
   checkAsked(box, actors);
