@@ -79,8 +79,8 @@ async function draw({ below, pick, chance }: Dice): Promise<Actor[]> {
     const places = {
       no: pick(["", "PORT=$PORT ", "PORT=$" + "{PORT:-3000} "]),
       "in secret": "",
-      "by its line": `PORT=${port} ${pick(["", "true; ", "A=1 "])}`,
-      "for nobody": `PORT= ${pick(["", "A=1 "])}`,
+      "by its line": `PORT=${port} ${pick(["", "true; "])}`,
+      "for nobody": "PORT= ",
     };
     const line = `${name}: ${places[listens]}${command}${filtered ? " | cat" : ""}`;
     actors.push({ name, lines, end, asked, drain, heirs, listens, wrapper, filtered, line });
