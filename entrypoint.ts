@@ -564,9 +564,8 @@ function readEnvironment(): void {
   settings.ready = Number(setting("ENTRYPOINT_READY", isSeconds, SECONDS) ?? ready);
   const usual = env.K_SERVICE || env.CLOUD_RUN_JOB ? "json" : log;
   settings.log = (setting("ENTRYPOINT_LOG", isLog, "text, json or raw") as typeof log) ?? usual;
-  const { ENTRYPOINT_NGINX, ENTRYPOINT_STATIC } = env;
-  if (ENTRYPOINT_NGINX) settings.template = read("ENTRYPOINT_NGINX=", ENTRYPOINT_NGINX);
-  settings.static = resolve(ENTRYPOINT_STATIC || settings.static);
+  settings.static = resolve(env.ENTRYPOINT_STATIC || settings.static);
+  readTemplate();
 }
 
 // A variable that is set to nothing counts as unset, as in ${PORT:-8080}. And a Kubernetes service
@@ -649,7 +648,6 @@ function checkSettings(): void {
     problems.push(`PORT=${port}: must differ from APP_PORT=${appPort}: set that to another port`);
   if (env.ENTRYPOINT_STATIC && !isDirectory(settings.static))
     problems.push(`ENTRYPOINT_STATIC=${env.ENTRYPOINT_STATIC}: must be a directory`);
-  problems.push(...unfilled());
   for (const name of Object.keys(env))
     if (name.startsWith("ENTRYPOINT_") && !HELP.includes(`  ${name}=`))
       say(`${name}: there is no such variable; see entrypoint --help`, "WARNING");
@@ -2084,44 +2082,51 @@ function writeNginxConf(address = appAddress): void {
   const part = readNginx(text);
   const isWhole = has(part, "events");
   const values = nginxValues();
-  if (part.length && !isWhole) putFile("proxy_params", PROXY_PARAMS);
   if (part.length) putFile("listen", `${values.NGINX_LISTEN}`);
+  if (part.length && !isWhole) putFile("proxy_params", PROXY_PARAMS);
   bringFiles(part);
-  const variables = has(part, "server") ? PROXY_VARIABLES : ""; // what each `map` costs is seen at the start
-  const template = isWhole ? NGINX_WHOLE : NGINX_TEMPLATE;
-  const conf = filled(template, { ...values, PROXY_VARIABLES: variables });
-  const doubles = part.length ? writePart(text, part, conf) : [];
-  putFile("nginx.conf", edited(conf, doubles));
+  if (has(part, "server")) values.NGINX_VARIABLES = PROXY_VARIABLES;
+  const conf = filled(isWhole ? NGINX_WHOLE : NGINX_TEMPLATE, values);
+  putFile("nginx.conf", part.length ? edited(conf, placed(part, text, conf)) : conf);
 }
 
-/** Writes each of its directives where that may stand. Gives those of ours whose place they take. */
-function writePart(text: string, part: Directive[], conf: string): Directive[] {
+/** Writes each directive of the part where it may stand. Gives those of ours whose place it takes. */
+function placed(part: Directive[], text: string, conf: string): Directive[] {
   const isWhole = has(part, "events");
-  const levels = Object.groupBy(part, (directive) => {
-    if (isWhole) return "main";
-    return has(part, "server") || isForHttp(directive) ? "http" : "server";
-  });
+  const isOfHttp = (it: Directive) => has(part, "server") || isForHttp(it);
+  const levels = Object.groupBy(part, (it) =>
+    isWhole ? "main" : isOfHttp(it) ? "http" : "server",
+  );
   const main = readNginx(conf);
-  const http = blockOf(main, "http");
-  const ours = { main, http, server: blockOf(http, "server") };
+  const [http] = main.filter(({ name }) => name === "http");
+  const [server] = http?.block.filter(({ name }) => name === "server") ?? [];
+  const ours = { main, http: http?.block, server: server?.block };
   return (["main", "http", "server"] as const).flatMap((level) => {
     const theirs = levels[level] ?? [];
-    const others = part.filter((directive) => !theirs.includes(directive));
+    const others = part.filter((it) => !theirs.includes(it));
     const edits = isWhole ? others : [...others, ...withProxy(theirs, level === "server")];
     putFile(`${level}/ENTRYPOINT_NGINX`, edited(text, edits));
-    return doubled(ours[level], theirs);
+    return doubled(ours[level] ?? [], theirs);
   });
+}
+
+/** The user's part, and what is wrong with it. Its comments may name any variable. */
+function readTemplate(): void {
+  const { ENTRYPOINT_NGINX: path } = env;
+  if (!path) return;
+  settings.template = read("ENTRYPOINT_NGINX=", path);
+  for (const token of filled(settings.template).match(NGINX_TOKEN) ?? [])
+    for (const [variable] of token.startsWith("#") ? [] : token.matchAll(PLACEHOLDER))
+      problems.push(`ENTRYPOINT_NGINX=${path}: ${variable} is not set`);
 }
 
 /** At SIGHUP: a mounted file may be another by now. */
 function renewNginxConf(): void {
   const { template } = settings;
-  const { ENTRYPOINT_NGINX: path } = env;
   try {
-    if (path) settings.template = read("ENTRYPOINT_NGINX=", path);
-    if (settings.template === "" && !problems.length)
-      problems.push(`ENTRYPOINT_NGINX=${path}: is empty`);
-    problems.push(...unfilled());
+    readTemplate();
+    if (settings.template?.trim() === "" && !problems.length)
+      problems.push(`ENTRYPOINT_NGINX=${env.ENTRYPOINT_NGINX}: is empty`);
     if (!problems.length) writeNginxConf();
   } catch (error) {
     problems.push(`${directory}: cannot be written in (${codeOf(error)})`);
@@ -2188,10 +2193,6 @@ function standing(level: Directive[]): Directive[] {
 
 function has(level: Directive[], name: string): boolean {
   return standing(level).some((directive) => directive.name === name);
-}
-
-function blockOf(level: Directive[], name: string): Directive[] {
-  return level.find((directive) => directive.name === name)?.block ?? [];
 }
 
 const FOR_HTTP =
@@ -2270,21 +2271,20 @@ function bringFiles(level: Directive[]): void {
 function nginxModules(file = `${nginxFiles()}/nginx.conf`): string[] {
   return readNginx(contents(file)).flatMap(({ name, args: [value = ""] }) => {
     if (name === "load_module") return `load_module "${value}";`;
-    if (name !== "include") return [];
-    const included = fs.globSync(resolve(nginxFiles(), value)).sort();
-    return included.flatMap((path) => nginxModules(path));
+    const included = name === "include" ? fs.globSync(resolve(nginxFiles(), value)) : [];
+    return included.sort().flatMap((path) => nginxModules(path));
   });
 }
 
 /** The directory of nginx's own files: Debian's and Alpine's, FreeBSD's, Homebrew's, OpenResty's. */
 const nginxFiles = once(() => {
   const usual = "/etc/nginx";
-  const others = [
-    "/usr/local/etc/nginx",
-    "/opt/homebrew/etc/nginx",
-    "/usr/local/openresty/nginx/conf",
-  ];
-  return [usual, ...others].find((path) => fs.existsSync(`${path}/mime.types`)) ?? usual;
+  const others = ["local/etc/nginx", "local/openresty/nginx/conf"].map((path) => `/usr/${path}`);
+  return (
+    [usual, ...others, "/opt/homebrew/etc/nginx"].find((path) =>
+      fs.existsSync(`${path}/mime.types`),
+    ) ?? usual
+  );
 });
 
 const PLACEHOLDER = /\$\{([A-Z_][A-Z_0-9]*)(?::-([^}]*))?\}/g; // ${host} is nginx's own
@@ -2292,46 +2292,37 @@ const PLACEHOLDER = /\$\{([A-Z_][A-Z_0-9]*)(?::-([^}]*))?\}/g; // ${host} is ngi
 /** The environment's variables, filled in where a template names them: \${PORT}, \${NAME:-default}. */
 function filled(template: string, more: NodeJS.ProcessEnv = {}): string {
   const { port, appPort, static: ENTRYPOINT_STATIC } = settings;
-  const ours = {
-    PORT: `${port}`,
-    APP_PORT: `${appPort}`,
-    NGINX_CONF: join(directory, "nginx.conf"),
-  };
-  const known: NodeJS.ProcessEnv = { ...env, ...ours, ENTRYPOINT_STATIC, ...more };
-  const fill = (whole: string, name: string, other?: string) =>
-    (other === undefined ? known[name] : known[name] || other) ?? whole;
-  return template.replace(/^\ufeff/, "").replace(PLACEHOLDER, fill);
-}
-
-/** What no variable fills, comments aside. */
-function unfilled(): string[] {
-  const tokens = filled(settings.template ?? "").match(NGINX_TOKEN) ?? [];
-  const names = tokens.flatMap((token) =>
-    token.startsWith("#") ? [] : (token.match(PLACEHOLDER) ?? []),
+  const ports = { PORT: `${port}`, APP_PORT: `${appPort}` };
+  const NGINX_CONF = join(directory, "nginx.conf");
+  const known: NodeJS.ProcessEnv = { ...env, ...ports, NGINX_CONF, ENTRYPOINT_STATIC, ...more };
+  const text = template.replace(/^\ufeff/, "");
+  return text.replace(
+    PLACEHOLDER,
+    (whole, name, other) => (known[name] || other) ?? known[name] ?? whole,
   );
-  return names.map((name) => `ENTRYPOINT_NGINX=${env.ENTRYPOINT_NGINX}: ${name} is not set`);
 }
 
-// What nginx says, and what to do about it.
-const CURES = [
-  {
-    error: /worker_connections are not enough|Too many open files/,
-    cure: "a request under way takes two connections and two descriptors of a worker, which has at most 10000: raise the limit (docker run --ulimit nofile=65536) or add CPUs, each has a worker",
-  },
-  {
-    error: /\[emerg\].*\.so" .* in \S+nginx\.conf:\d/,
-    cure: "the image's nginx.conf loads this module, but nginx refuses it: install the one for this nginx, or remove its load_module",
-  },
+// Of what nginx says, what is wrong and what to do.
+const CURES: [RegExp, string][] = [
+  [
+    /worker_connections are not enough|Too many open files/,
+    "each request under way takes two connections of a worker, and descriptors: raise the limit of these (docker run --ulimit nofile=65536), or add CPUs: each has a worker of 10000",
+  ],
+  [
+    /\.so" .* in \S+nginx\.conf:\d/,
+    "the image's own nginx.conf loads this module: install the one of this nginx, or remove it",
+  ],
 ];
 
-/** The pipe of nginx's errors. What cures one is said once. */
+/** The pipe of nginx's errors. Behind one that has a cure that is told, once. */
 function withCures(pipe: Pipe, { name, command }: Row): Pipe {
+  const untold = new Map(CURES);
   async function* source() {
-    const untold = [...CURES];
     for await (const chunk of pipe.source) {
       yield chunk;
-      const at = untold.findIndex(({ error }) => error.test(`${Buffer.from(chunk)}`));
-      for (const { cure } of at < 0 ? [] : untold.splice(at, 1)) say(`${name}: ${cure}`, "WARNING");
+      for (const [error, cure] of untold)
+        if (error.test(`${Buffer.from(chunk)}`) && untold.delete(error))
+          say(`${name}: ${cure}`, "WARNING");
     }
   }
   return /NGINX_CONF/.test(command) ? { ...pipe, source: source() } : pipe;
@@ -2354,6 +2345,7 @@ function nginxValues(): NodeJS.ProcessEnv {
     NGINX_DESCRIPTORS: files && `worker_rlimit_nofile ${files};`,
     NGINX_LISTEN: `listen ${port};${ipv6 ? ` listen [::]:${port};` : ""}`,
     NGINX_APP: typeof appPort === "string" ? `"unix:${appPort}"` : `${host}:${appPort}`,
+    NGINX_VARIABLES: "",
     NGINX_TRACE: settings.log === "json" && env.GOOGLE_CLOUD_PROJECT ? TRACE_HEADERS : "",
     NGINX_STATIC: settings.static.replace(/["\\]/g, "\\$&").replaceAll("$", () => `\${dollar}`),
     NGINX_STATIC_DATES: hasDates(settings.static) ? "" : WITHOUT_DATES,
@@ -2370,23 +2362,23 @@ function hasDates(directory: string): boolean {
   return !dates.some((date) => date && date.getFullYear() < 1990);
 }
 
-const PROXY_HEADERS = `\
-  proxy_pass_header Server;
-  proxy_pass_header Date;
-  proxy_pass_header X-Accel-Redirect;
-  proxy_pass_header X-Accel-Expires;
-  proxy_pass_header X-Accel-Limit-Rate;
-  proxy_pass_header X-Accel-Buffering;
-  proxy_pass_header X-Accel-Charset;
-  proxy_pass_header X-Pad;
+const PROXY_HEADERS = `
   proxy_set_header Host $app_host;
   proxy_set_header Connection $app_connection;
   proxy_set_header Upgrade $http_upgrade;
   proxy_set_header X-Forwarded-For $app_forwarded_for;
-  proxy_set_header X-Forwarded-Proto $app_forwarded_proto;`;
+  proxy_set_header X-Forwarded-Proto $app_forwarded_proto;
+  proxy_pass_header Server;
+  proxy_pass_header Date;
+  proxy_pass_header X-Pad;
+  proxy_pass_header X-Accel-Redirect;
+  proxy_pass_header X-Accel-Expires;
+  proxy_pass_header X-Accel-Limit-Rate;
+  proxy_pass_header X-Accel-Buffering;
+  proxy_pass_header X-Accel-Charset;`;
 
-/** The file proxy_params. */
-const PROXY_PARAMS = `\
+/** Streamed, and with the headers that came: the file proxy_params. */
+const PROXY_PARAMS = `
   proxy_http_version 1.1;
   proxy_request_buffering off;
   proxy_buffering off;
@@ -2399,7 +2391,16 @@ const PROXY_PARAMS = `\
   proxy_ignore_headers X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Buffering X-Accel-Charset;
 ${PROXY_HEADERS}`;
 
-const NGINX_WHOLE = `# Written by entrypoint for this run.\n\${NGINX_DAEMON}\ninclude main/ENTRYPOINT_NGINX;\n`;
+/** The variables of proxy_params for the user's servers. The built-in one starts sooner without `map`. */
+const PROXY_VARIABLES = `map $http_connection $app_connection { ~*upgrade upgrade; default ""; }
+  map $http_host $app_host { "" $host; default $http_host; }
+  map $http_x_forwarded_for $app_forwarded_for { "" $remote_addr; default $http_x_forwarded_for; }
+  map $http_x_forwarded_proto $app_forwarded_proto { "" $scheme; default $http_x_forwarded_proto; }`;
+
+/** Around a whole file of the user's. */
+const NGINX_WHOLE = `\${NGINX_DAEMON}
+include main/ENTRYPOINT_NGINX;
+`;
 
 /** Transparent: what works without nginx in front works with it, from nginx 1.22 on. */
 const NGINX_TEMPLATE = `# Written by entrypoint for this run.
@@ -2414,13 +2415,13 @@ events { worker_connections \${NGINX_CONNECTIONS}; } # two for each request unde
 http {
   log_format main '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent '
     '"$http_referer" "$http_user_agent" "$http_x_forwarded_for"\${NGINX_TRACE}';
-  include http/ENTRYPOINT_NGINX*;
+  include http/ENTRYPOINT_NGINX*; # a pattern may match nothing
   access_log /dev/stdout main;
-  include "\${NGINX_FILES}/mime[.]types"; # a pattern may match nothing
+  include "\${NGINX_FILES}/mime[.]types";
   types { text/javascript mjs; } # which it lacks
   types_hash_max_size 4096;
   default_type application/octet-stream;
-  client_body_temp_path "\${NGINX_DIRECTORY}/body";
+  client_body_temp_path "\${NGINX_DIRECTORY}/client_body";
   proxy_temp_path "\${NGINX_DIRECTORY}/proxy";
   fastcgi_temp_path "\${NGINX_DIRECTORY}/fastcgi";
   uwsgi_temp_path "\${NGINX_DIRECTORY}/uwsgi";
@@ -2436,9 +2437,8 @@ http {
   keepalive_timeout 620s; # longer than the 600 s of Google's load balancers
   ignore_invalid_headers off;
   large_client_header_buffers 8 64k;
-
-  # Streamed, and with the headers that came.
 ${PROXY_PARAMS}
+
   # The same for PHP and uwsgi, as far as it goes: they want to know the length of a body first, and
   # unbuffered nginx would keep connections that php-fpm closes.
   fastcgi_read_timeout 3600s;
@@ -2454,7 +2454,7 @@ ${PROXY_PARAMS}
   uwsgi_busy_buffers_size 128k;
 
   geo $dollar { default "$"; }
-  \${PROXY_VARIABLES}
+  \${NGINX_VARIABLES}
   upstream app {
     server \${NGINX_APP};
     keepalive 64;
@@ -2463,7 +2463,6 @@ ${PROXY_PARAMS}
   server {
     \${NGINX_LISTEN}
     server_name localhost;
-
     set $app_connection "";
     set $app_host $http_host;
     set $app_forwarded_for $http_x_forwarded_for;
@@ -2472,7 +2471,6 @@ ${PROXY_PARAMS}
     if ($app_host = "") { set $app_host $host; }
     if ($app_forwarded_for = "") { set $app_forwarded_for $remote_addr; }
     if ($app_forwarded_proto = "") { set $app_forwarded_proto $scheme; }
-
     include server/ENTRYPOINT_NGINX*;
     try_files "" @app; # what no location takes
     location @app { proxy_pass http://app; }
@@ -2498,12 +2496,6 @@ const WITHOUT_DATES = `etag off; if_modified_since off; add_header Last-Modified
 
 // After a tab each, which no value can hold: nginx writes it as \x09.
 const TRACE_HEADERS = "\\t$http_traceparent\\t$http_x_cloud_trace_context";
-
-/** The variables of proxy_params, for the user's servers. */
-const PROXY_VARIABLES = `map $http_connection $app_connection { ~*upgrade upgrade; default ""; }
-  map $http_host $app_host { "" $host; default $http_host; }
-  map $http_x_forwarded_for $app_forwarded_for { "" $remote_addr; default $http_x_forwarded_for; }
-  map $http_x_forwarded_proto $app_forwarded_proto { "" $scheme; default $http_x_forwarded_proto; }`;
 
 const code = await main(process.argv.slice(2)).catch((error) => {
   say(`${error.message}: cannot go on`, "ERROR");
