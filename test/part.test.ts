@@ -2,12 +2,15 @@
 // key, and is read anew at SIGHUP. And the parts of the page nginx.md.
 
 import { expect } from "bun:test";
+import fs from "node:fs";
+import path from "node:path";
 import {
   ask,
   type Box,
   bun,
   demoApp,
   eventually,
+  fences,
   freePort,
   inShell,
   type Launched,
@@ -50,223 +53,47 @@ const PASSED = {
 
 // ---- What a part may be, and what is got at a path: a text, or what the app was asked
 
-type Part = [what: string, part: string, gets: Record<string, string | RegExp>, files?: object];
-
+/** What is got at a path: a text, or what the app was asked. */
 const APP = /^200 \["GET"/;
 const SERVER = `server { include listen; location / { proxy_pass http://app; } }`;
 
-const parts: Part[] = [
-  [
-    "map",
-    "map $arg_a $v { 1 one; default none; }\nlocation /v { return 200 $v; }",
-    { "/v?a=1": "200 one", "/x": APP },
-  ],
-  [
-    "geo",
-    'geo $v { default out; 127.0.0.0/8 "in"; }\nlocation /v { return 200 $v; }',
-    { "/v": "200 in", "/x": APP },
-  ],
-  [
-    "split_clients",
-    "split_clients $uri $v { 100% all; }\nlocation /v { return 200 $v; }",
-    { "/v": "200 all" },
-  ],
-  [
-    "limit_req_zone",
-    "limit_req_zone $uri zone=a:1m rate=1r/m; location /v { limit_req zone=a; proxy_pass http://app; }",
-    { "/v": APP, "/v?": /^503/ },
-  ],
-  ["limit_conn_zone", "limit_conn_zone $uri zone=a:1m;\nlimit_conn a 9;", { "/x": APP }],
-  [
-    "upstream",
-    "location /v { proxy_pass http://other; }\nupstream other { server 127.0.0.1:${APP_PORT}; }",
-    { "/v": APP },
-  ],
-  [
-    "proxy_cache_path",
-    "proxy_cache_path ${NGINX_CONF}.c keys_zone=c:1m;\nproxy_cache c;",
-    { "/x": APP },
-  ],
-  ["scgi_cache_path", "scgi_cache_path ${NGINX_CONF}.c keys_zone=c:1m;", { "/x": APP }],
-  [
-    "an upstream app",
-    "upstream app { server unix:${NGINX_CONF}.no backup; server 127.0.0.1:${APP_PORT}; }",
-    { "/x": APP },
-  ],
-  [
-    "a comment with @app",
-    "# location @app { }\nadd_header X-A 1;",
-    { "/x": APP, "/static/a.css": "200 css" },
-  ],
-  [
-    "a comment with /static/",
-    "location /v { # location /static/ { }\n return 200 v; }",
-    { "/v": "200 v", "/static/a.css": "200 css" },
-  ],
-  [
-    "a comment with server",
-    "# server { }; events { }\nlocation /v { return 200 v; }",
-    { "/v": "200 v", "/x": APP },
-  ],
-  [
-    "a string with places",
-    `location /v { return 200 "location @app { } location /static/ {"; }`,
-    { "/v": "200 location @app { } location /static/ {", "/x": APP, "/static/a.css": "200 css" },
-  ],
-  [
-    "a static of one's own",
-    `location "/static/" { return 200 mine; }`,
-    { "/static/a.css": "200 mine" },
-  ],
-  [
-    "a static without its slash",
-    "location ^~ /static { return 200 mine; }",
-    { "/static/a.css": "200 mine" },
-  ],
-  [
-    "one static file",
-    "location = /static/v { return 200 mine; }",
-    { "/static/v": "200 mine", "/static/a.css": "200 css" },
-  ],
-  [
-    "a pattern for files",
-    "location ~* \\.(css|js)$ { return 200 mine; }",
-    { "/static/a.css": "200 css", "/a.css": "200 mine" },
-  ],
-  [
-    "an @app of one's own",
-    "location @app { return 200 mine; }",
-    { "/x": "200 mine", "/static/no": "200 mine" },
-  ],
-  ["try_files", "root ${DIR}; try_files $uri /static/a.css;", { "/v": "200 css" }],
-  ["server_tokens and a size", "server_tokens on; client_max_body_size 1m;", { "/x": APP }],
-  [
-    "http lines above a server",
-    `client_max_body_size 1m;\nserver_tokens on;\nkeepalive_timeout 5s;\n${SERVER}`,
-    { "/x": APP },
-  ],
-  [
-    "several servers",
-    `${SERVER}\nserver { include listen; server_name other; return 404; }`,
-    { "/x": APP },
-  ],
-  [
-    "a log format of our name",
-    `log_format main "$uri";\naccess_log /dev/stdout main;\n${SERVER}`,
-    { "/x": APP },
-  ],
-  [
-    "our log format",
-    `server { include listen; access_log /dev/stdout main; return 200 v; }`,
-    { "/x": "200 v" },
-  ],
-  [
-    "a brace in a pattern",
-    'location ~ "^/v{2}$" { return 200 v; }\nlocation /w { return 200 w; }',
-    { "/vv": "200 v", "/w": "200 w" },
-  ],
-  [
-    "braces in quotes",
-    `location /v { return 200 '{ "}'; }\nlocation /w { return 200 "} \\" {"; }`,
-    { "/v": '200 { "}', "/w": '200 } " {' },
-  ],
-  [
-    "a brace in a word",
-    "location /v { return 200 a}b; }\nmap $uri $u { default u; }",
-    { "/v": "200 a}b" },
-  ],
-  [
-    "variables in braces",
-    "location /v { return 200 ${uri}${arg_a}; }\nmap $uri $u { default u; }",
-    { "/v?a=1": "200 /v1" },
-  ],
-  [
-    "if",
-    `if ($arg_a ~ "^{") { return 200 if; }\nlocation /v { if ($arg_b) { return 200 b; } return 200 v; }`,
-    { "/?a={": "200 if", "/v": "200 v", "/v?b=1": "200 b" },
-  ],
-  [
-    "blocks in blocks",
-    "location /a { location /a/b { location /a/b/c { return 200 c; } return 200 b; } return 200 a; }",
-    { "/a": "200 a", "/a/b": "200 b", "/a/b/c": "200 c" },
-  ],
-  [
-    "CRLF and a BOM",
-    "\ufeffmap $arg_a $v {\r\n  default v;\r\n}\r\n# {\r\nlocation /v {\r\n  return 200 $v;\r\n}\r\n",
-    { "/v": "200 v" },
-  ],
-  [
-    "one line",
-    "map $uri $v{default v;}location /v{return 200 $v;}location /w{return 200 w;}",
-    { "/v": "200 v", "/w": "200 w" },
-  ],
-  ["nothing but comments", "# nothing\n", { "/x": APP }],
-  [
-    "an include",
-    "include x.inc;",
-    { "/v": /^200 \d+$/ },
-    { "x.inc": "location /v { return 200 ${APP_PORT}; }" },
-  ],
-  [
-    "an include of an include",
-    "include inc/x.inc;",
-    { "/v": "200 v", "/w": "200 w" },
-    {
-      "inc/x.inc": "location /v { return 200 v; }\ninclude y.inc;",
-      "y.inc": "location /w { include fastcgi_params; return 200 w; }",
-    },
-  ],
-  [
-    "an include with a pattern",
-    "include d/*.conf; include none/*.conf;",
-    { "/v": "200 v", "/w": "200 w" },
-    { "d/1.conf": "location /v { return 200 v; }", "d/2.conf": "location /w { return 200 w; }" },
-  ],
-  [
-    "an include of http's",
-    "include maps.inc;\nlocation /v { return 200 $v; }",
-    { "/v": "200 v", "/x": APP },
-    { "maps.inc": "map $uri $v { default v; }" },
-  ],
-  [
-    "an include of a server",
-    "include s.inc;",
-    { "/v": "200 v" },
-    { "s.inc": "server { include listen; return 200 v; }" },
-  ],
-  [
-    "a proxy_params beside it",
-    "location / { include proxy_params; proxy_pass http://app; }",
-    { "/x": /"x-mine":"1"/ },
-    { proxy_params: "proxy_set_header X-Mine 1;" },
-  ],
-  [
-    "a default",
-    'location /v { return 200 "${NO_SUCH:-a b} ${NO_SUCH:-} ${HOME:-x}"; } # ${NO_SUCH}',
-    { "/v": /^200 a b {2}\/\S+$/ },
-  ],
-  [
-    "a whole file",
-    "pid ${NGINX_CONF}.pid; events {}\nhttp { access_log off; server { include listen; return 200 v; } }",
-    { "/x": "200 v" },
-  ],
-];
+/** A first line, and the others. */
+const firstLine = (text: string) => /^([^\n]*)\n(.*)/s.exec(text)?.slice(1) ?? [];
+
+/** The cases of parts.conf, in its notation. */
+const parts = fs
+  .readFileSync(path.join(import.meta.dir, "parts.conf"), "utf8")
+  .replaceAll("\\r", "\r")
+  .replaceAll("\\ufeff", "\ufeff")
+  .split(/^== /m)
+  .slice(1)
+  .map((text) => {
+    const [own = "", ...gets] = text.split(/^-> /m);
+    const [part = "", ...files] = own.split(/^-- /m);
+    const wanted = gets.map((line) => /^(\S+) (?:(the app)|\/(.*)\/|(.*))$/m.exec(line) ?? []);
+    return {
+      part: firstLine(part),
+      files: Object.fromEntries(files.map(firstLine)),
+      gets: wanted.map(([, target = "", app, pattern, answer = ""]) => ({
+        target,
+        got: app ? APP : new RegExp(pattern ?? `^200 ${RegExp.escape(answer)}$`),
+      })),
+    };
+  });
 
 section(
   "the user's part",
   (it) => {
-    for (const [what, part, gets, files = {}] of parts)
+    for (const {
+      part: [what, part = ""],
+      files,
+      gets,
+    } of parts)
       it(`may have ${what}`, async (box) => {
         box.write("static/a.css", "css");
-        const all = { ...(files as Record<string, string>) };
-        const { run, url } = await start(box, part.replaceAll("${DIR}", box.dir), all);
-        for (const [target, wanted] of Object.entries(gets)) {
-          const got = await ask(url + target);
-          expect([target, got]).toEqual([
-            target,
-            typeof wanted === "string" ? wanted : expect.stringMatching(wanted),
-          ]);
-        }
+        const { run, url } = await start(box, part.replaceAll("DIR", box.dir), files);
+        for (const { target, got } of gets)
+          expect([target, await ask(url + target)]).toEqual([target, expect.stringMatching(got)]);
         await run.stopsWell();
       });
 
@@ -393,7 +220,7 @@ section(
   "a part and its files",
   (it) => {
     it("are copied, or read where they are", async (box) => {
-      const files = { "x.inc": "location /v { return 200 ${APP_PORT}; }" };
+      const files = { "x.inc": `location /v { return 200 \${APP_PORT}; }` };
       const { run, url, appPort } = await start(box, `include x.inc; include ${box.dir}/y.inc;`, {
         ...files,
         "y.inc": "location /w { return 200 w; }",
@@ -437,7 +264,7 @@ section(
       for (const [part, said] of [
         ["", /WARNING|my\.conf: is empty: nginx keeps what it has/],
         [" \n", /my\.conf: is empty: nginx keeps/],
-        ["location /v { return 200 ${NO_SUCH}; }", /\$\{NO_SUCH\} is not set: nginx keeps/],
+        [`location /v { return 200 \${NO_SUCH}; }`, /\$\{NO_SUCH\} is not set: nginx keeps/],
         ["location /v { retrun 200 2; }", /\[emerg\].*"retrun" in .*ENTRYPOINT_NGINX:1/],
         [undefined, /my\.conf: must be a readable file \(ENOENT\): nginx keeps/],
       ] as const) {
@@ -509,6 +336,134 @@ section(
       expect(run.stderr.lines.filter((line) => line.includes("raise the limit"))).toHaveLength(1);
       for (const stream of streams) stream.close();
       await run.stopsWell();
+    });
+  },
+  first,
+);
+
+// ---- The page: each of its parts is run
+
+const page = fences("test/nginx.md", "nginx");
+const FPM = `[global]\nerror_log = /dev/stderr\n[www]\nlisten = \${PORT}\npm = static\npm.max_children = 1\n`;
+const php = fs.readdirSync("/usr/sbin").find((name) => /^php-fpm\d/.test(name));
+
+/** By what only one of them has: how it is seen to do what its heading says. */
+const onPage: Record<string, (demo: Launched, box: Box) => Promise<unknown>> = {
+  "/index.html": async ({ url }) => {
+    expect(await ask(`${url}/deep/link`)).toBe("200 page\n");
+    expect(await ask(`${url}/api/x`)).toMatch(APP);
+  },
+  "fastcgi_pass app": async ({ url }) => {
+    expect(await ask(`${url}/a/route?x=1`)).toBe("200 php /a/route?x=1");
+    expect(await ask(`${url}/style.css`)).toBe("200 css\n");
+  },
+  $cors: async ({ url }) => {
+    const origin = async (Origin: string, method = "GET") => {
+      const { status, headers } = await fetch(`${url}/api/x`, { method, headers: { Origin } });
+      return [status, headers.get("access-control-allow-origin")];
+    };
+    expect(await origin("https://shop.example")).toEqual([200, "https://shop.example"]);
+    expect(await origin("https://shop.example", "OPTIONS")).toEqual([204, "https://shop.example"]);
+    expect(await origin("https://other.example")).toEqual([200, null]);
+  },
+  auth_basic: async ({ url }) => {
+    expect(await ask(`${url}/admin/`)).toStartWith("401 ");
+    const headers = { Authorization: `Basic ${btoa("me:secret")}` };
+    expect(await ask(`${url}/admin/`, { headers })).toMatch(APP);
+    expect(await ask(`${url}/x`)).toMatch(APP);
+  },
+  limit_req: async ({ url }) => {
+    const all = await Promise.all(Array.from({ length: 9 }, () => ask(`${url}/login`)));
+    expect(all.filter((answer) => answer.startsWith("429 ")).length).toBeGreaterThan(3);
+    expect(all.filter((answer) => APP.test(answer)).length).toBeGreaterThan(2);
+    const body = Buffer.alloc(2_000_000);
+    expect(await ask(url, { method: "POST", body })).toStartWith("413 ");
+  },
+  "upstream api": async ({ url, appPort }) => {
+    expect(await ask(`${url}/x`)).toEndWith(`"${appPort}"]`);
+    expect(await ask(`${url}/api/x`)).toStartWith("502 "); // nobody is there
+  },
+  "log_format short": async ({ url, run }) => {
+    await ask(`${url}/a`);
+    await run.line(/^nginx \| 200 [\d.]+ GET \/a$/);
+  },
+  $moved: async ({ url }) => {
+    const goes = async (target: string, headers = {}) => {
+      const answer = await fetch(url + target, { headers, redirect: "manual" });
+      return [answer.status, answer.headers.get("location")];
+    };
+    expect(await goes("/old")).toEqual([301, "/new"]);
+    expect(await goes("/docs/a?b")).toEqual([302, "https://docs.example/docs/a?b"]);
+    const plain = { Host: "shop.example", "X-Forwarded-Proto": "http" };
+    expect(await goes("/a", plain)).toEqual([308, "https://shop.example/a"]);
+    expect(await goes("/a")).toEqual([200, null]);
+  },
+  "location /ws": async ({ port, url }) => {
+    expect(await headersAt(`${url}/ws`)).toMatchObject({ ...PASSED, "x-real-ip": "127.0.0.1" });
+    const head = "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    const raw = new Raw(port).send(head);
+    await raw.received(/"upgrade":"websocket"/);
+    raw.close();
+  },
+  proxy_cache_path: async ({ url }) => {
+    const cached = async () => (await fetch(`${url}/pages/a`)).headers.get("x-cache");
+    expect([await cached(), await cached()]).toEqual(["MISS", "HIT"]);
+  },
+  "client_max_body_size 10m": async ({ url }) => {
+    const body = Buffer.alloc(11_000_000);
+    expect(await ask(url, { method: "POST", body })).toMatch(/^413 .*nginx\/\d/s);
+  },
+  ssl_certificate: async ({ port }) => {
+    const tls = { rejectUnauthorized: false };
+    expect(await ask(`https://127.0.0.1:${port}/x`, { tls } as RequestInit)).toMatch(APP);
+  },
+};
+
+section(
+  "the page",
+  (it) => {
+    for (const [what, check] of Object.entries(onPage))
+      it(`its part with ${what}`, async (box) => {
+        const [part = "", ...more] = page.filter((block) => block.includes(what));
+        expect(more).toEqual([]);
+        const { exitCode } = Bun.spawnSync(
+          `openssl req -x509 -newkey rsa:2048 -nodes -keyout tls.key -out tls.crt -subj /CN=x`.split(
+            " ",
+          ),
+          { cwd: box.dir },
+        );
+        expect(exitCode).toBe(0);
+        const files = {
+          "public/index.html": "page\n",
+          "public/style.css": "css\n",
+          "public/index.php": '<?php echo "php " . $_SERVER["REQUEST_URI"];',
+          "fpm.conf": FPM,
+          passwords: "me:{PLAIN}secret\n",
+        };
+        const fpm = [
+          `/usr/sbin/${php}`,
+          "--nodaemonize",
+          "--fpm-config",
+          "fpm.conf",
+          "--allow-to-run-as-root",
+        ];
+        const command = part.includes("fastcgi") ? fpm : echo;
+        const demo = await start(
+          box,
+          part.replace("/app/public", `${box.dir}/public`),
+          files,
+          command,
+        );
+        await check(demo, box);
+        await demo.run.stopsWell();
+      });
+
+    it("has no other part, but for gRPC's, which docker.test.ts runs", () => {
+      const others = page.filter(
+        (part) => !Object.keys(onPage).some((what) => part.includes(what)),
+      );
+      expect(others).toEqual([expect.stringContaining("grpc_pass")]);
+      return Promise.resolve();
     });
   },
   first,
