@@ -12,6 +12,7 @@ import {
   eventually,
   fences,
   freePort,
+  hasNamespaces,
   inShell,
   type Launched,
   launchApp,
@@ -217,9 +218,9 @@ section(
 );
 
 section(
-  "a part and its files",
+  "nginx",
   (it) => {
-    it("are copied, or read where they are", async (box) => {
+    it("gets copies of what a part includes, or reads it where it is", async (box) => {
       const files = { "x.inc": `location /v { return 200 \${APP_PORT}; }` };
       const { run, url, appPort } = await start(box, `include x.inc; include ${box.dir}/y.inc;`, {
         ...files,
@@ -230,6 +231,41 @@ section(
     });
   },
   some,
+);
+
+// ---- Modules, as the image's own nginx.conf loads them
+
+/** Where /etc/nginx is a directory of the test's own. */
+function withEtc(box: Box): (command: string[]) => string[] {
+  const mount = `mount --bind ${box.dir}/etc /etc/nginx && exec "$@"`;
+  return (command) => ["unshare", "--mount", "sh", "-c", mount, "sh", ...command];
+}
+
+section(
+  "a module",
+  (it) => {
+    it("that Debian's package brings is loaded", async (box) => {
+      const { run, url } = await start(box, "location /v { echo -n v; }");
+      expect(await ask(`${url}/v`)).toBe("200 v");
+      await run.stopsWell();
+    });
+
+    it("that nginx refuses is told of, with what to do", async (box) => {
+      if (!hasNamespaces) return;
+      box.write("etc/mime.types", "types { text/css css; }");
+      box.write(
+        "etc/nginx.conf",
+        "# load_module a;\ninclude enabled/*.conf;\nevents { load_module b; }",
+      );
+      box.write("etc/enabled/1.conf", "user nobody;\nload_module /no/such.so;");
+      const env = { ENTRYPOINT_NGINX: box.write("my.conf", "location /v { return 200 v; }") };
+      const { run } = await launchApp(box, echo, { env, wrap: withEtc(box) });
+      expect((await run.exit()).code).toBe(1);
+      expect(run.stderr.text).toMatch(/\[emerg\] .*\/no\/such\.so.* in \S+nginx\.conf:3/);
+      expect(run.stderr.text).toMatch(/^entrypoint \| nginx: the image's own nginx\.conf loads/m);
+    });
+  },
+  first,
 );
 
 // ---- SIGHUP
