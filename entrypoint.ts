@@ -2086,27 +2086,25 @@ function writeNginxConf(address = appAddress): void {
   if (part.length && !isWhole) putFile("proxy_params", PROXY_PARAMS);
   bringFiles(part);
   if (has(part, "server")) values.NGINX_VARIABLES = PROXY_VARIABLES;
-  const conf = filled(isWhole ? NGINX_WHOLE : NGINX_TEMPLATE, values);
-  putFile("nginx.conf", part.length ? edited(conf, placed(part, text, conf)) : conf);
+  const whole = `\${NGINX_DAEMON}\ninclude main/ENTRYPOINT_NGINX;\n`;
+  const ours = filled(isWhole ? whole : NGINX_TEMPLATE, values);
+  putFile("nginx.conf", part.length ? edited(ours, writePart(part, text, ours)) : ours);
 }
 
-/** Writes each directive of the part where it may stand. Gives those of ours whose place it takes. */
-function placed(part: Directive[], text: string, conf: string): Directive[] {
-  const isWhole = has(part, "events");
-  const isOfHttp = (it: Directive) => has(part, "server") || isForHttp(it);
-  const levels = Object.groupBy(part, (it) =>
-    isWhole ? "main" : isOfHttp(it) ? "http" : "server",
-  );
-  const main = readNginx(conf);
-  const [http] = main.filter(({ name }) => name === "http");
-  const [server] = http?.block.filter(({ name }) => name === "server") ?? [];
-  const ours = { main, http: http?.block, server: server?.block };
-  return (["main", "http", "server"] as const).flatMap((level) => {
-    const theirs = levels[level] ?? [];
-    const others = part.filter((it) => !theirs.includes(it));
-    const edits = isWhole ? others : [...others, ...withProxy(theirs, level === "server")];
+/** Writes each directive of the part where it may stand. Gives those of ours whose place they take. */
+function writePart(part: Directive[], text: string, conf: string): Directive[] {
+  const [isWhole, hasServer] = [has(part, "events"), has(part, "server")];
+  const inside = (it: Directive) => (hasServer || isForHttp(it) ? "http" : "server");
+  const levelOf = (it: Directive) => (isWhole ? "main" : inside(it));
+  let ours = readNginx(conf);
+  return (["main", "http", "server"] as const).flatMap((level, i, levels) => {
+    const here = part.filter((it) => levelOf(it) === level);
+    const others = part.filter((it) => levelOf(it) !== level);
+    const edits = isWhole ? others : [...others, ...withProxy(here, level === "server")];
     putFile(`${level}/ENTRYPOINT_NGINX`, edited(text, edits));
-    return doubled(ours[level] ?? [], theirs);
+    const doubles = doubled(ours, here);
+    ours = ours.find(({ name }) => name === levels[i + 1])?.block ?? [];
+    return doubles;
   });
 }
 
@@ -2125,7 +2123,7 @@ function renewNginxConf(): void {
   const { template } = settings;
   try {
     readTemplate();
-    if (settings.template?.trim() === "" && !problems.length)
+    if (env.ENTRYPOINT_NGINX && !problems.length && !readNginx(settings.template ?? "").length)
       problems.push(`ENTRYPOINT_NGINX=${env.ENTRYPOINT_NGINX}: is empty`);
     if (!problems.length) writeNginxConf();
   } catch (error) {
@@ -2302,11 +2300,10 @@ function filled(template: string, more: NodeJS.ProcessEnv = {}): string {
   );
 }
 
-// Of what nginx says, what is wrong and what to do.
 const CURES: [RegExp, string][] = [
   [
     /worker_connections are not enough|Too many open files/,
-    "each request under way takes two connections of a worker, and descriptors: raise the limit of these (docker run --ulimit nofile=65536), or add CPUs: each has a worker of 10000",
+    "raise the limit of descriptors (docker run --ulimit nofile=65536), or add CPUs: each has a worker, of 10000 connections at most, and a request takes two",
   ],
   [
     /\.so" .* in \S+nginx\.conf:\d/,
@@ -2314,7 +2311,7 @@ const CURES: [RegExp, string][] = [
   ],
 ];
 
-/** The pipe of nginx's errors. Behind one that has a cure that is told, once. */
+/** The pipe of nginx's errors. What to do about one is said behind it, once. */
 function withCures(pipe: Pipe, { name, command }: Row): Pipe {
   const untold = new Map(CURES);
   async function* source() {
@@ -2325,7 +2322,7 @@ function withCures(pipe: Pipe, { name, command }: Row): Pipe {
           say(`${name}: ${cure}`, "WARNING");
     }
   }
-  return /NGINX_CONF/.test(command) ? { ...pipe, source: source() } : pipe;
+  return command.includes("NGINX_CONF") ? { ...pipe, source: source() } : pipe;
 }
 
 /** What the configuration takes from this machine. */
@@ -2396,11 +2393,6 @@ const PROXY_VARIABLES = `map $http_connection $app_connection { ~*upgrade upgrad
   map $http_host $app_host { "" $host; default $http_host; }
   map $http_x_forwarded_for $app_forwarded_for { "" $remote_addr; default $http_x_forwarded_for; }
   map $http_x_forwarded_proto $app_forwarded_proto { "" $scheme; default $http_x_forwarded_proto; }`;
-
-/** Around a whole file of the user's. */
-const NGINX_WHOLE = `\${NGINX_DAEMON}
-include main/ENTRYPOINT_NGINX;
-`;
 
 /** Transparent: what works without nginx in front works with it, from nginx 1.22 on. */
 const NGINX_TEMPLATE = `# Written by entrypoint for this run.

@@ -299,7 +299,7 @@ section(
       const demo = await listening(box);
       for (const [part, said] of [
         ["", /WARNING|my\.conf: is empty: nginx keeps what it has/],
-        [" \n", /my\.conf: is empty: nginx keeps/],
+        [" \n# nothing\n", /my\.conf: is empty: nginx keeps/],
         [`location /v { return 200 \${NO_SUCH}; }`, /\$\{NO_SUCH\} is not set: nginx keeps/],
         ["location /v { retrun 200 2; }", /\[emerg\].*"retrun" in .*ENTRYPOINT_NGINX:1/],
         [undefined, /my\.conf: must be a readable file \(ENOENT\): nginx keeps/],
