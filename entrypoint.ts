@@ -84,6 +84,7 @@ let ending = false; // what ends the container is known
 let graceEnds = Number.POSITIVE_INFINITY; // milliseconds, as performance.now() has them
 let directory = ""; // of this run, private
 let childEnv: NodeJS.ProcessEnv = {};
+let appAddress = "127.0.0.1"; // where the app answers, for nginx
 const oomKillsBefore = once(oomKills); // asked for soon after the first start
 let placesToldOf = false; // of those who listen without a word of it in their line
 const asked = new Map<string, Asked>(); // at the stop, by id of a process
@@ -188,11 +189,10 @@ function openRun(): End | undefined {
   try {
     directory = fs.mkdtempSync(join(resolve(tmpdir()), "entrypoint-"));
     const NGINX_CONF = join(directory, "nginx.conf");
-    const { port, appPort, template } = settings;
+    const { port, appPort } = settings;
     childEnv = { ...env, PORT: `${port}`, APP_PORT: `${appPort}`, NGINX_CONF };
     if (stdout.colours && settings.log !== "raw") childEnv.FORCE_COLOR ??= "1";
-    if (template !== undefined) writeNginxFiles(template);
-    fs.writeFileSync(NGINX_CONF, nginxConf("127.0.0.1"));
+    writeNginxConf();
   } catch (error) {
     const cure = "mount a tmpfs on /tmp or let TMPDIR name a directory to write in";
     const why = `${tmpdir()}: cannot be written in (${codeOf(error)}): ${cure}`;
@@ -252,7 +252,7 @@ function launch(row: Row): Child {
     end: undefined,
     sent: new Set(),
     logs: Promise.all(
-      pipes ? [follow(pipes.out, stdout, row), follow(pipes.err, stderr, row)] : [],
+      pipes ? [follow(pipes.out, stdout, row), follow(withCures(pipes.err, row), stderr, row)] : [],
     ),
     upAfter: undefined,
     tree: [],
@@ -320,8 +320,7 @@ async function waitUntilListens(child: Child, limit: number): Promise<boolean> {
 
 function isUpAt(child: Child, address: string): void {
   child.upAfter = performance.now() - child.startedAt;
-  if (address !== "127.0.0.1" && child.row.place === settings.appPort)
-    fs.writeFileSync(`${childEnv.NGINX_CONF}`, nginxConf(address));
+  if (address !== appAddress && child.row.place === settings.appPort) writeNginxConf(address);
 }
 
 function placeName(place: Place): string {
@@ -631,7 +630,6 @@ exit code: that of the first to end, or 128+n if signal n killed it; 0 a clean s
            2 usage or configuration; 1 not ready in time; 137 a stop that had to kill
 `;
 
-const PLACEHOLDER = /\$\{([A-Z_][A-Z_0-9]*)\}/g; // in a template; ${host} is nginx's own
 const SECONDS = "a number of seconds, 0 to 86400";
 const PLACE = "a port, 1 to 65535, or the path of a UNIX socket, /…, of at most 107 bytes";
 
@@ -644,9 +642,8 @@ function readEnvironment(): void {
   settings.ready = Number(setting("ENTRYPOINT_READY", isSeconds, SECONDS) ?? ready);
   const usual = env.K_SERVICE || env.CLOUD_RUN_JOB ? "json" : log;
   settings.log = (setting("ENTRYPOINT_LOG", isLog, "text, json or raw") as typeof log) ?? usual;
-  const { ENTRYPOINT_NGINX, ENTRYPOINT_STATIC } = env;
-  if (ENTRYPOINT_NGINX) settings.template = read("ENTRYPOINT_NGINX=", ENTRYPOINT_NGINX);
-  settings.static = resolve(ENTRYPOINT_STATIC || settings.static);
+  settings.static = resolve(env.ENTRYPOINT_STATIC || settings.static);
+  readTemplate();
 }
 
 // A variable that is set to nothing counts as unset, as in ${PORT:-8080}. And a Kubernetes service
@@ -729,15 +726,12 @@ function answer(text: string, code = 0): End {
 }
 
 function checkSettings(): void {
-  const { port, appPort, template = "" } = settings;
+  const { port, appPort } = settings;
   const reads = (variables: RegExp) => table.some(({ command }) => variables.test(command));
   if (port === appPort && reads(/\$\{?(APP_PORT|NGINX_CONF)\b/))
     problems.push(`PORT=${port}: must differ from APP_PORT=${appPort}: set that to another port`);
   if (env.ENTRYPOINT_STATIC && !isDirectory(settings.static))
     problems.push(`ENTRYPOINT_STATIC=${env.ENTRYPOINT_STATIC}: must be a directory`);
-  for (const [variable, name = ""] of template.matchAll(PLACEHOLDER))
-    if (!(name in { ...env, PORT: 1, APP_PORT: 1, ENTRYPOINT_STATIC: 1, NGINX_CONF: 1 }))
-      problems.push(`ENTRYPOINT_NGINX=${env.ENTRYPOINT_NGINX}: ${variable} is not set`);
   for (const name of Object.keys(env))
     if (name.startsWith("ENTRYPOINT_") && !HELP.includes(`  ${name}=`))
       say(`${name}: there is no such variable; see entrypoint --help`, "WARNING");
@@ -926,6 +920,7 @@ function passOn(name: NodeJS.Signals): void {
     say(`${name}: ${row?.name} has not started yet, so nobody gets it`, "WARNING");
     return;
   }
+  if (name === "SIGHUP") renewNginxConf();
   look();
   const topDown = rootsOf(last.tree);
   for (const p of topDown) topDown.push(...p.below);
@@ -2251,44 +2246,277 @@ function cpus(): number {
   return Math.min(availableParallelism(), paid);
 }
 
-// ---- nginx: the configuration that $NGINX_CONF names, and the files that it includes. The template is
-// in the notation that users write in ENTRYPOINT_NGINX; what depends on the machine are a few values.
+// ---- nginx: the configuration that $NGINX_CONF names. The user's part is read as nginx reads it: what
+// stands there wins over what ours has at that level. Its lines keep their numbers in nginx's messages.
 
-/** `app` is where the app answers: an address of this host, or its UNIX socket. */
-function nginxConf(app: string): string {
-  const { template } = settings;
-  if (template === undefined) return filled(NGINX_TEMPLATE, nginxValues(app));
-  const own = outermost(template);
-  if (own.has("events")) return filled(template); // a whole file
-  if (own.has("server"))
-    return filled(
-      NGINX_TEMPLATE.replace(/server \{\n.*^ {2}\}/ms, () => OWN_SERVER),
-      nginxValues(app),
-    );
-  let conf = NGINX_TEMPLATE.replace("# ENTRYPOINT_NGINX", "include ENTRYPOINT_NGINX;");
-  const has = (place: string) =>
-    new RegExp(`\\blocation\\s+(\\^~\\s+)?"?${place}"?\\s*\\{`).test(template);
-  // What the user's part has in its own way, ours would stand beside in vain or in the way.
-  if (own.has("try_files")) conf = conf.replace('try_files "" @app;', "");
-  if (has("@app")) conf = conf.replace("location @app { proxy_pass http://app; }", "");
-  if (has("/static/?") || (has("/") && !isDirectory(settings.static)))
-    conf = conf.replace(/ {4}location \/static\/ \{.*^ {4}\}\n/ms, "");
-  return filled(conf, nginxValues(app));
+/** `address` is where the app answers: of this host, or its UNIX socket. */
+function writeNginxConf(address = appAddress): void {
+  appAddress = address;
+  const text = filled(settings.template ?? "");
+  const part = readNginx(text);
+  const isWhole = has(part, "events");
+  const values = nginxValues();
+  if (part.length) putFile("listen", `${values.NGINX_LISTEN}`);
+  if (part.length && !isWhole) putFile("proxy_params", PROXY_PARAMS);
+  bringFiles(part);
+  if (has(part, "server")) values.NGINX_VARIABLES = PROXY_VARIABLES;
+  const whole = `\${NGINX_DAEMON}\ninclude main/ENTRYPOINT_NGINX;\n`;
+  const ours = filled(isWhole ? whole : NGINX_TEMPLATE, values);
+  putFile("nginx.conf", part.length ? edited(ours, writePart(part, text, ours)) : ours);
 }
 
-/** What the built-in template takes from this machine. */
-function nginxValues(app: string): NodeJS.ProcessEnv {
-  const { port, appPort, grace } = settings;
-  const host = app.includes(":") ? `[${app}]` : app;
+/** Writes each directive of the part where it may stand. Gives those of ours whose place they take. */
+function writePart(part: Directive[], text: string, conf: string): Directive[] {
+  const [isWhole, hasServer] = [has(part, "events"), has(part, "server")];
+  const inside = (it: Directive) => (hasServer || isForHttp(it) ? "http" : "server");
+  const levelOf = (it: Directive) => (isWhole ? "main" : inside(it));
+  let ours = readNginx(conf);
+  return (["main", "http", "server"] as const).flatMap((level, i, levels) => {
+    const here = part.filter((it) => levelOf(it) === level);
+    const others = part.filter((it) => levelOf(it) !== level);
+    const edits = isWhole ? others : [...others, ...withProxy(here, level === "server")];
+    putFile(`${level}/ENTRYPOINT_NGINX`, edited(text, edits));
+    const doubles = doubled(ours, here);
+    ours = ours.find(({ name }) => name === levels[i + 1])?.block ?? [];
+    return doubles;
+  });
+}
+
+/** The user's part, and what is wrong with it. Its comments may name any variable. */
+function readTemplate(): void {
+  const { ENTRYPOINT_NGINX: path } = env;
+  if (!path) return;
+  settings.template = read("ENTRYPOINT_NGINX=", path);
+  for (const token of filled(settings.template).match(NGINX_TOKEN) ?? [])
+    for (const [variable] of token.startsWith("#") ? [] : token.matchAll(PLACEHOLDER))
+      problems.push(`ENTRYPOINT_NGINX=${path}: ${variable} is not set`);
+}
+
+/** At SIGHUP: a mounted file may be another by now. */
+function renewNginxConf(): void {
+  const { template } = settings;
+  try {
+    readTemplate();
+    if (env.ENTRYPOINT_NGINX && !problems.length && !readNginx(settings.template ?? "").length)
+      problems.push(`ENTRYPOINT_NGINX=${env.ENTRYPOINT_NGINX}: is empty`);
+    if (!problems.length) writeNginxConf();
+  } catch (error) {
+    problems.push(`${directory}: cannot be written in (${codeOf(error)})`);
+  }
+  if (problems.length) settings.template = template;
+  for (const problem of problems.splice(0)) say(`${problem}: nginx keeps what it has`, "WARNING");
+}
+
+/** By rename, for nginx may be reading. */
+function putFile(name: string, text: string): void {
+  const [path, unfinished] = [join(directory, name), join(directory, "unfinished")];
+  fs.mkdirSync(dirname(path), { recursive: true });
+  fs.writeFileSync(unfinished, text);
+  fs.renameSync(unfinished, path);
+}
+
+/** A directive of nginx's language, where it stands in the text, and its block. */
+type Directive = { name: string; args: string[]; from: number; to: number; block: Directive[] };
+
+const NGINX_TOKEN = /#[^\n]*|[;{}]|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?:\\.|\$\{|[^\s;{\\])+/gs;
+const LUA_TOKEN =
+  /--\[(=*)\[.*?\]\1\]|--[^\n]*|\[(=*)\[.*?\]\2\]|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[{}]/gs;
+
+/** As nginx does, a "}" in a word and the "{" of "${" are nothing but text. */
+function readNginx(text: string): Directive[] {
+  const all: Directive = { name: "", args: [], from: 0, to: text.length, block: [] };
+  const open: Directive[] = []; // blocks, the innermost last
+  const tokens = new RegExp(NGINX_TOKEN);
+  let words: string[] = [];
+  let from = 0; // where the first of them stands
+  for (let found = tokens.exec(text); found; found = tokens.exec(text)) {
+    const [token] = found;
+    if (!words.length) from = found.index;
+    if (token === "}") {
+      const closed = open.pop();
+      if (closed) closed.to = tokens.lastIndex;
+    } else if (token === "{" || token === ";") {
+      const [name = "", ...args] = words;
+      const to = token === ";" ? tokens.lastIndex : text.length; // until it is closed
+      const directive: Directive = { name, args, from, to, block: [] };
+      (open.at(-1) ?? all).block.push(directive);
+      if (token === "{") open.push(directive);
+      if (name.endsWith("_by_lua_block")) tokens.lastIndex = endOfLua(text, tokens.lastIndex);
+      words = [];
+    } else if (!token.startsWith("#")) words.push(token.replace(/^(["'])(.*)\1$/s, "$2"));
+  }
+  return all.block;
+}
+
+/** Where the "}" stands that closes it; Lua's strings and comments may hold others. */
+function endOfLua(text: string, start: number): number {
+  let depth = 1;
+  for (const { 0: token, index } of text.slice(start).matchAll(LUA_TOKEN)) {
+    depth += Number(token === "{") - Number(token === "}");
+    if (!depth) return start + index;
+  }
+  return text.length;
+}
+
+/** What stands at a level, also by way of files that it includes. */
+function standing(level: Directive[]): Directive[] {
+  return level.flatMap((it) => (it.name === "include" && it.block[0] ? standing(it.block) : it));
+}
+
+function has(level: Directive[], name: string): boolean {
+  return standing(level).some((directive) => directive.name === name);
+}
+
+const FOR_HTTP =
+  /^(map|geo|geoip2|split_clients|upstream|limit_(req|conn)_zone|log_format|\w+_cache_path|lua_shared_dict)$/;
+
+/** What nginx allows in http alone may stand beside locations. */
+function isForHttp({ name, block }: Directive): boolean {
+  return FOR_HTTP.test(name) || (name === "include" && !!block.length && block.every(isForHttp));
+}
+
+const ADDED = /^(include|types|geo|map|set|if)$/; // one more takes no other's place
+const KEYED = /^(proxy_(set|pass)_header|upstream|log_format|listen)$/;
+
+/** Those of ours that the user's part has at this level in its own way. */
+function doubled(ours: Directive[], theirs: Directive[]): Directive[] {
+  const keyOf = ({ name, args }: Directive) => {
+    if (name === "location") return `${name} ${args.join(" ").replace(/^\^~ ?|\/$/g, "")}`;
+    return KEYED.test(name) ? `${name} ${args[0]?.toLowerCase()}` : name;
+  };
+  const keys = new Set(standing(theirs).map(keyOf));
+  if (keys.has("location ") && !isDirectory(settings.static)) keys.add("location /static");
+  return ours.filter((directive) => !ADDED.test(directive.name) && keys.has(keyOf(directive)));
+}
+
+type Edit = { from: number; to: number; by?: string };
+
+/** The text with other words in these places. Its lines keep their numbers. */
+function edited(text: string, edits: Edit[]): string {
+  let [result, at] = ["", 0];
+  for (const { from, to, by = "" } of edits.sort((a, b) => a.from - b.from)) {
+    result += text.slice(at, from) + by + text.slice(from, to).replace(/[^\n]+/g, "");
+    at = to;
+  }
+  return result + text.slice(at);
+}
+
+/** Beside the user's own: what the file proxy_params has, where that is included; and our headers
+ * where a server has some, for nginx takes those of http only where there are none. */
+function withProxy(level: Directive[], isServer: boolean): Edit[] {
+  const edits = level.flatMap((it) =>
+    it.name === "include" ? [] : withProxy(it.block, it.name === "server"),
+  );
+  const lacking = (text: string) =>
+    `${edited(text, doubled(readNginx(text), level))} `.replace(/\s+/g, " ");
+  const isParams = ({ name, args, block }: Directive) =>
+    name === "include" && args[0] === "proxy_params" && !block.length;
+  const hasHeader = (it: Directive) => standing([it]).some(({ name }) => HEADER.test(name));
+  const [params, header] = [level.find(isParams), level.find(hasHeader)];
+  if (params) edits.push({ from: params.from, to: params.to, by: lacking(PROXY_PARAMS) });
+  else if (isServer && header && !standing(level).some(isParams))
+    edits.push({ from: header.from, to: header.from, by: lacking(PROXY_HEADERS) });
+  return edits;
+}
+
+const HEADER = /^proxy_(set|pass)_header$/;
+const NAMES_FILE = /^(include|auth_basic_user_file|\w*ssl_(\w*certificate\w*|dhparam|crl))$/;
+
+/** A relative name is that of a file beside the user's, else of ours, else of nginx's own. nginx gets a
+ * copy of it, as Deno may make links only with -A. */
+function bringFiles(level: Directive[]): void {
+  const places = [dirname(resolve(`${env.ENTRYPOINT_NGINX}`)), nginxFiles()];
+  for (const { name, args, block } of level) {
+    const [pattern = ""] = NAMES_FILE.test(name) && !args[0]?.includes("..") ? args : [];
+    const place = places.find((cwd) => fs.globSync(pattern, { cwd }).length);
+    for (const file of place ? fs.globSync(pattern, { cwd: place }) : []) {
+      if (place === nginxFiles() && fs.existsSync(join(directory, file))) continue; // or ours
+      const text = filled(contents(resolve(`${place}`, file)));
+      if (text && !file.startsWith("/")) putFile(file, text);
+      if (name === "include") block.push(...readNginx(text));
+    }
+    bringFiles(block);
+  }
+}
+
+/** The modules that the image's own configuration loads. */
+function nginxModules(file = `${nginxFiles()}/nginx.conf`): string[] {
+  return readNginx(contents(file)).flatMap(({ name, args: [value = ""] }) => {
+    if (name === "load_module") return `load_module "${value}";`;
+    const included = name === "include" ? fs.globSync(resolve(nginxFiles(), value)) : [];
+    return included.sort().flatMap((path) => nginxModules(path));
+  });
+}
+
+/** The directory of nginx's own files: Debian's and Alpine's, FreeBSD's, Homebrew's, OpenResty's. */
+const nginxFiles = once(() => {
+  const usual = "/etc/nginx";
+  const others = ["local/etc/nginx", "local/openresty/nginx/conf"].map((path) => `/usr/${path}`);
+  return (
+    [usual, ...others, "/opt/homebrew/etc/nginx"].find((path) =>
+      fs.existsSync(`${path}/mime.types`),
+    ) ?? usual
+  );
+});
+
+const PLACEHOLDER = /\$\{([A-Z_][A-Z_0-9]*)(?::-([^}]*))?\}/g; // ${host} is nginx's own
+
+/** The environment's variables, filled in where a template names them: \${PORT}, \${NAME:-default}. */
+function filled(template: string, more: NodeJS.ProcessEnv = {}): string {
+  const { port, appPort, static: ENTRYPOINT_STATIC } = settings;
+  const ports = { PORT: `${port}`, APP_PORT: `${appPort}` };
+  const NGINX_CONF = join(directory, "nginx.conf");
+  const known: NodeJS.ProcessEnv = { ...env, ...ports, NGINX_CONF, ENTRYPOINT_STATIC, ...more };
+  const text = template.replace(/^\ufeff/, "");
+  return text.replace(
+    PLACEHOLDER,
+    (whole, name, other) => (known[name] || other) ?? known[name] ?? whole,
+  );
+}
+
+const CURES: [RegExp, string][] = [
+  [
+    /worker_connections are not enough|Too many open files/,
+    "raise the limit of descriptors (docker run --ulimit nofile=65536), or add CPUs: each has a worker, of 10000 connections at most, and a request takes two",
+  ],
+  [
+    /\.so" .* in \S+nginx\.conf:\d/,
+    "the image's own nginx.conf loads this module: install the one of this nginx, or remove it",
+  ],
+];
+
+/** The pipe of nginx's errors. What to do about one is said behind it, once. */
+function withCures(pipe: Pipe, { name, command }: Row): Pipe {
+  const untold = new Map(CURES);
+  async function* source() {
+    for await (const chunk of pipe.source) {
+      yield chunk;
+      for (const [error, cure] of untold)
+        if (error.test(`${Buffer.from(chunk)}`) && untold.delete(error))
+          say(`${name}: ${cure}`, "WARNING");
+    }
+  }
+  return command.includes("NGINX_CONF") ? { ...pipe, source: source() } : pipe;
+}
+
+/** What the configuration takes from this machine. */
+function nginxValues(): NodeJS.ProcessEnv {
+  const { port, appPort, template } = settings;
+  const host = appAddress.includes(":") ? `[${appAddress}]` : appAddress;
   const ipv6 = ownAddresses().some(({ family }) => family === "IPv6");
+  const [, files = ""] = /^Max open files +\S+ +(\d+)/m.exec(contents("/proc/self/limits")) ?? [];
   return {
+    NGINX_MODULES: template === undefined ? "" : nginxModules().join("\n"),
+    NGINX_DAEMON: table.some(({ command }) => /\bdaemon\b/.test(command)) ? "" : "daemon off;",
     NGINX_USER: process.getuid?.() === 0 ? "user root; # what the app can read, nginx can" : "",
     NGINX_DIRECTORY: directory,
     NGINX_FILES: nginxFiles(),
     NGINX_WORKERS: `${cpus()}`,
-    NGINX_GRACE: `${Math.max(100, Math.round((grace - 1.5) * 1000))}ms`,
-    NGINX_LISTEN_IPV6: ipv6 ? `listen [::]:${port};` : "",
+    NGINX_CONNECTIONS: `${Math.min(Number(files || 10_000), 10_000)}`,
+    NGINX_DESCRIPTORS: files && `worker_rlimit_nofile ${files};`,
+    NGINX_LISTEN: `listen ${port};${ipv6 ? ` listen [::]:${port};` : ""}`,
     NGINX_APP: typeof appPort === "string" ? `"unix:${appPort}"` : `${host}:${appPort}`,
+    NGINX_VARIABLES: "",
     NGINX_TRACE: settings.log === "json" && env.GOOGLE_CLOUD_PROJECT ? TRACE_HEADERS : "",
     NGINX_STATIC: settings.static.replace(/["\\]/g, "\\$&").replaceAll("$", () => `\${dollar}`),
     NGINX_STATIC_DATES: hasDates(settings.static) ? "" : WITHOUT_DATES,
@@ -2305,74 +2533,61 @@ function hasDates(directory: string): boolean {
   return !dates.some((date) => date && date.getFullYear() < 1990);
 }
 
-/** What a part of the user's own may include: copies, as Deno may make links only with -A. */
-function writeNginxFiles(template: string): void {
-  const from = nginxFiles();
-  for (const name of isDirectory(from) ? fs.readdirSync(from, { recursive: true }) : []) {
-    const [file, copy] = [join(from, `${name}`), join(directory, `${name}`)];
-    const stat = fs.statSync(file, { throwIfNoEntry: false });
-    if (!stat?.isFile() || stat.size > 2 ** 20) continue; // no database
-    fs.mkdirSync(dirname(copy), { recursive: true });
-    try {
-      fs.copyFileSync(file, copy);
-    } catch {} // a key that is root's alone
-  }
-  if (outermost(template).has("events")) return;
-  const proxyParams = NGINX_TEMPLATE.match(/^ {2}proxy_(?!temp_path).*\n/gm)?.join("");
-  fs.writeFileSync(join(directory, "proxy_params"), `${proxyParams}`);
-  fs.writeFileSync(join(directory, "ENTRYPOINT_NGINX"), filled(template)); // nginx's messages name it
-}
+const PROXY_HEADERS = `
+  proxy_set_header Host $app_host;
+  proxy_set_header Connection $app_connection;
+  proxy_set_header Upgrade $http_upgrade;
+  proxy_set_header X-Forwarded-For $app_forwarded_for;
+  proxy_set_header X-Forwarded-Proto $app_forwarded_proto;
+  proxy_pass_header Server;
+  proxy_pass_header Date;
+  proxy_pass_header X-Pad;
+  proxy_pass_header X-Accel-Redirect;
+  proxy_pass_header X-Accel-Expires;
+  proxy_pass_header X-Accel-Limit-Rate;
+  proxy_pass_header X-Accel-Buffering;
+  proxy_pass_header X-Accel-Charset;`;
 
-/** The directory of nginx's own files: Debian's and Alpine's, FreeBSD's, Homebrew's, OpenResty's. */
-function nginxFiles(): string {
-  const others = [
-    "/usr/local/etc/nginx",
-    "/opt/homebrew/etc/nginx",
-    "/usr/local/openresty/nginx/conf",
-  ];
-  const usual = "/etc/nginx";
-  return [usual, ...others].find((path) => fs.existsSync(`${path}/mime.types`)) ?? usual;
-}
+/** Streamed, and with the headers that came: the file proxy_params. */
+const PROXY_PARAMS = `
+  proxy_http_version 1.1;
+  proxy_request_buffering off;
+  proxy_buffering off;
+  proxy_read_timeout 3600s;
+  proxy_send_timeout 3600s;
+  proxy_buffer_size 64k;
+  proxy_buffers 8 64k;
+  proxy_busy_buffers_size 128k;
+  proxy_redirect off;
+  proxy_ignore_headers X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Buffering X-Accel-Charset;
+${PROXY_HEADERS}`;
 
-/** The environment's variables, filled in where a template names them: \${PORT}. */
-function filled(template: string, more: NodeJS.ProcessEnv = {}): string {
-  const known: NodeJS.ProcessEnv = { ...childEnv, ENTRYPOINT_STATIC: settings.static, ...more };
-  return template.replace(PLACEHOLDER, (whole, name) => known[name] ?? whole);
-}
-
-/** The directives that stand in no block. */
-function outermost(conf: string): Set<string> {
-  const TOKEN = /#[^\n]*|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[{};]|(?:\\.|\$\{\w+\}|[^\s{};\\])+/gs;
-  const names = new Set<string>();
-  let depth = 0;
-  let begins = true; // a directive
-  for (const [token] of conf.matchAll(TOKEN)) {
-    if (token.startsWith("#")) continue;
-    if (begins && depth === 0) names.add(token);
-    begins = token === "{" || token === "}" || token === ";";
-    depth += Number(token === "{") - Number(token === "}");
-  }
-  return names;
-}
+/** The variables of proxy_params for the user's servers. The built-in one starts sooner without `map`. */
+const PROXY_VARIABLES = `map $http_connection $app_connection { ~*upgrade upgrade; default ""; }
+  map $http_host $app_host { "" $host; default $http_host; }
+  map $http_x_forwarded_for $app_forwarded_for { "" $remote_addr; default $http_x_forwarded_for; }
+  map $http_x_forwarded_proto $app_forwarded_proto { "" $scheme; default $http_x_forwarded_proto; }`;
 
 /** Transparent: what works without nginx in front works with it, from nginx 1.22 on. */
 const NGINX_TEMPLATE = `# Written by entrypoint for this run.
-daemon off;
+\${NGINX_DAEMON}
+\${NGINX_MODULES}
 \${NGINX_USER}
 pid "\${NGINX_DIRECTORY}/nginx.pid";
 error_log stderr warn;
 worker_processes \${NGINX_WORKERS};
-worker_shutdown_timeout \${NGINX_GRACE}; # shortly before ENTRYPOINT_GRACE ends
-events { worker_connections 4096; }
+\${NGINX_DESCRIPTORS}
+events { worker_connections \${NGINX_CONNECTIONS}; } # two for each request under way
 http {
   log_format main '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent '
     '"$http_referer" "$http_user_agent" "$http_x_forwarded_for"\${NGINX_TRACE}';
+  include http/ENTRYPOINT_NGINX*; # a pattern may match nothing
   access_log /dev/stdout main;
-  include "\${NGINX_FILES}/mime[.]types"; # a pattern may match nothing
+  include "\${NGINX_FILES}/mime[.]types";
   types { text/javascript mjs; } # which it lacks
   types_hash_max_size 4096;
   default_type application/octet-stream;
-  client_body_temp_path "\${NGINX_DIRECTORY}/body";
+  client_body_temp_path "\${NGINX_DIRECTORY}/client_body";
   proxy_temp_path "\${NGINX_DIRECTORY}/proxy";
   fastcgi_temp_path "\${NGINX_DIRECTORY}/fastcgi";
   uwsgi_temp_path "\${NGINX_DIRECTORY}/uwsgi";
@@ -2388,31 +2603,7 @@ http {
   keepalive_timeout 620s; # longer than the 600 s of Google's load balancers
   ignore_invalid_headers off;
   large_client_header_buffers 8 64k;
-
-  # Streamed, and with the headers that came. These lines are the file proxy_params as well.
-  proxy_http_version 1.1;
-  proxy_request_buffering off;
-  proxy_buffering off;
-  proxy_read_timeout 3600s;
-  proxy_send_timeout 3600s;
-  proxy_buffer_size 64k;
-  proxy_buffers 8 64k;
-  proxy_busy_buffers_size 128k;
-  proxy_redirect off;
-  proxy_pass_header Server;
-  proxy_pass_header Date;
-  proxy_ignore_headers X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Buffering X-Accel-Charset;
-  proxy_pass_header X-Accel-Redirect;
-  proxy_pass_header X-Accel-Expires;
-  proxy_pass_header X-Accel-Limit-Rate;
-  proxy_pass_header X-Accel-Buffering;
-  proxy_pass_header X-Accel-Charset;
-  proxy_pass_header X-Pad;
-  proxy_set_header Host $app_host;
-  proxy_set_header Connection $app_connection;
-  proxy_set_header Upgrade $http_upgrade;
-  proxy_set_header X-Forwarded-For $app_forwarded_for;
-  proxy_set_header X-Forwarded-Proto $app_forwarded_proto;
+${PROXY_PARAMS}
 
   # The same for PHP and uwsgi, as far as it goes: they want to know the length of a body first, and
   # unbuffered nginx would keep connections that php-fpm closes.
@@ -2429,16 +2620,15 @@ http {
   uwsgi_busy_buffers_size 128k;
 
   geo $dollar { default "$"; }
+  \${NGINX_VARIABLES}
   upstream app {
     server \${NGINX_APP};
     keepalive 64;
     keepalive_timeout 1s; # less than any app's, so that none closes a connection just taken
   }
   server {
-    listen \${PORT};
-    \${NGINX_LISTEN_IPV6}
+    \${NGINX_LISTEN}
     server_name localhost;
-
     set $app_connection "";
     set $app_host $http_host;
     set $app_forwarded_for $http_x_forwarded_for;
@@ -2447,11 +2637,10 @@ http {
     if ($app_host = "") { set $app_host $host; }
     if ($app_forwarded_for = "") { set $app_forwarded_for $remote_addr; }
     if ($app_forwarded_proto = "") { set $app_forwarded_proto $scheme; }
-
-    # ENTRYPOINT_NGINX
+    include server/ENTRYPOINT_NGINX*;
     try_files "" @app; # what no location takes
     location @app { proxy_pass http://app; }
-    location /static/ {
+    location ^~ /static/ {
       alias "\${NGINX_STATIC}/";
       try_files $uri @app;
       error_page 403 404 405 = @app;
@@ -2473,13 +2662,6 @@ const WITHOUT_DATES = `etag off; if_modified_since off; add_header Last-Modified
 
 // After a tab each, which no value can hold: nginx writes it as \x09.
 const TRACE_HEADERS = "\\t$http_traceparent\\t$http_x_cloud_trace_context";
-
-/** In place of the built-in server: the user's, and the variables of proxy_params. */
-const OWN_SERVER = `map $http_connection $app_connection { ~*upgrade upgrade; default ""; }
-  map $http_host $app_host { "" $host; default $http_host; }
-  map $http_x_forwarded_for $app_forwarded_for { "" $remote_addr; default $http_x_forwarded_for; }
-  map $http_x_forwarded_proto $app_forwarded_proto { "" $scheme; default $http_x_forwarded_proto; }
-  include ENTRYPOINT_NGINX;`;
 
 const code = await main(process.argv.slice(2)).catch((error) => {
   say(`${error.message}: cannot go on`, "ERROR");
