@@ -79,7 +79,7 @@ const table: Row[] = [];
 const children: Child[] = []; // in the order of their start
 const ends: End[] = []; // of processes, in the order in which they came
 const stopAsked = Promise.withResolvers<End>();
-const signalled = { first: "", handledAt: Number.POSITIVE_INFINITY, killing: "" };
+const signalled = { first: "", handledAt: Number.POSITIVE_INFINITY, second: "", killing: "" };
 let ending = false; // what ends the container is known
 let graceEnds = Number.POSITIVE_INFINITY; // milliseconds, as performance.now() has them
 let directory = ""; // of this run, private
@@ -454,8 +454,9 @@ function askToStop(signal: NodeJS.Signals, code: number): void {
   if (signal === "SIGINT" || (onTerminal() && STOPS.some((other) => other === signal))) {
     signalled.killing = signal;
     graceEnds = performance.now();
-  } else {
+  } else if (!signalled.second) {
     // A platform's: a preStop hook's, then the kubelet's, which has SIGKILL to end us.
+    signalled.second = signal;
     const names = children.filter(({ gone }) => !gone).map(({ row }) => row.name);
     const left = duration(Math.max(0, graceEnds - performance.now()));
     say(`${signal}: stopping already; ${names.join(", ")} may take ${left} more`);
