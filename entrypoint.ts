@@ -424,44 +424,11 @@ function livesOn(child: Child): boolean {
 // exit. Cloud Run and `docker stop` kill after 10 s, so it takes ENTRYPOINT_GRACE, 9 s, at most. The
 // exit code is 0 when all ended as they were asked to.
 
-/** A stop on its way. Times are milliseconds, as performance.now() has them. */
-type Stop = {
-  left: Child[]; // in the order of the table
-  roles: Map<Child, Role>;
-  filters: Set<string>; // ids of processes
-  sockets: () => Sockets; // as they are at this look
-  halfway: number; // longer nobody waits for a front above it, nor by a port that it only seems to need
-  hurry: number; // those are told again to whom SIGTERM means "now"
-  lastCall: number; // all are asked who were not
-  deadline: number; // SIGKILL
-};
-
 /** The front holds the public port. One that is only seen to listen may be a worker with metrics. */
 type Role = "front" | "serves" | "seems to serve";
 
 const PATIENCE = 100; // milliseconds for what ends by itself once another has
 const LOOK = 4; // milliseconds until one looks at those that were asked
-
-function askToStop(signal: NodeJS.Signals, code: number): void {
-  stopAsked.resolve({ kind: "stop", why: signal, code });
-  if (!signalled.first)
-    turn().then(() => {
-      signalled.handledAt = performance.now(); // what a stop does first may take a while
-    });
-  signalled.first ||= signal;
-  // timeout(1) sends its signal twice within 0.1 ms, npm a Ctrl-C within 1 ms.
-  if (signal === signalled.first && performance.now() < signalled.handledAt + 20) return;
-  if (signal === "SIGINT" || (onTerminal() && STOPS.some((other) => other === signal))) {
-    signalled.killing = signal;
-    graceEnds = performance.now();
-  } else if (!signalled.second) {
-    // A platform's: a preStop hook's, then the kubelet's, which has SIGKILL to end us.
-    signalled.second = signal;
-    const names = children.filter(({ gone }) => !gone).map(({ row }) => row.name);
-    const left = duration(Math.max(0, graceEnds - performance.now()));
-    say(`${signal}: stopping already; ${names.join(", ")} may take ${left} more`);
-  }
-}
 
 /** Ends them all, whatever it is that ends the container. Gives the exit code. */
 async function stop(end: End): Promise<number> {
@@ -471,7 +438,7 @@ async function stop(end: End): Promise<number> {
   const isCrash = end.kind !== "stop" && end.code !== 0;
   graceEnds = Math.min(graceEnds, since + settings.grace * (isCrash ? 500 : 1000));
   if (end.kind !== "stop") {
-    await Promise.all([tell(end), drain(end)]); // what lives on is told before it is asked
+    await Promise.all([tellOfEnd(end), drain(end)]); // what lives on is told before it is asked
     return end.code;
   }
   const killed = await drain(end);
@@ -482,7 +449,7 @@ async function stop(end: End): Promise<number> {
   return code;
 }
 
-async function tell(end: End): Promise<void> {
+async function tellOfEnd(end: End): Promise<void> {
   await lastWords(end.child);
   say(end.why + hintFor(end), end.code === 0 ? "WARNING" : "ERROR");
 }
@@ -519,28 +486,30 @@ async function drain(end: End): Promise<boolean> {
   return false;
 }
 
-function planOfStop(): Stop {
+/** What is known when the stop begins. Times are milliseconds, as performance.now() has them. */
+function planOfStop() {
   const since = performance.now();
   const total = graceEnds - since;
+  const sockets = once(openSockets);
   look();
-  const left = table.flatMap((row) => children.filter((child) => child.row === row));
-  const plan: Stop = {
-    left: left.filter((child) => !isGone(child)),
-    roles: new Map(),
-    filters: new Set(),
-    sockets: once(openSockets),
-    halfway: since + total / 2,
-    hurry: graceEnds - Math.min(1500, total / 2),
-    lastCall: graceEnds - Math.min(1000, total / 5),
-    deadline: graceEnds,
+  const inTable = table.flatMap((row) => children.filter((child) => child.row === row));
+  const left = inTable.filter((child) => !isGone(child));
+  return {
+    left, // in the order of the table
+    roles: rolesOf(left, sockets),
+    filters: new Set(left.flatMap(({ tree }) => filtersOf(tree, sockets))), // ids of processes
+    sockets, // as they are at this look
+    halfway: since + total / 2, // who only seems to be needed, or stands below the front, waits no longer
+    hurry: graceEnds - Math.min(1500, total / 2), // some are told again, to whom SIGTERM means "now"
+    lastCall: graceEnds - Math.min(1000, total / 5), // all are asked who were not
+    deadline: graceEnds, // SIGKILL
   };
-  plan.roles = rolesOf(plan);
-  plan.filters = new Set(plan.left.flatMap(({ tree }) => filtersOf(tree, plan.sockets)));
-  return plan;
 }
 
+type Stop = ReturnType<typeof planOfStop>;
+
 /** What /proc shows when the stop begins. Who is not in it serves nobody. */
-function rolesOf({ left, sockets }: Stop): Map<Child, Role> {
+function rolesOf(left: Child[], sockets: () => Sockets): Map<Child, Role> {
   const roles = new Map<Child, Role>();
   const listening: Child[] = []; // with no word of it in its line
   const fronts: Child[] = [];
@@ -927,7 +896,7 @@ function passOn(name: NodeJS.Signals): void {
   for (const p of topDown) topDown.push(...p.below);
   const handlers = topDown.filter((p) => handles(p, signal));
   const dark = topDown.slice(0, 1).filter((p) => signalMask(p.pid, ["SigCgt"]) === undefined);
-  const inTurn = [...handlers.filter(knownServer), ...dark, ...handlers];
+  const inTurn = [...handlers.filter(ownSignal), ...dark, ...handlers];
   if (inTurn.some((p) => send(p.pid, signal).there)) return; // some may have gone meanwhile
   say(`${name}: ${row?.name} does not handle it, so nobody gets it`, "WARNING");
 }
@@ -947,40 +916,47 @@ function hasTerminal(): boolean {
   }
 }
 
+function askToStop(signal: NodeJS.Signals, code: number): void {
+  stopAsked.resolve({ kind: "stop", why: signal, code });
+  if (!signalled.first)
+    turn().then(() => {
+      signalled.handledAt = performance.now(); // what a stop does first may take a while
+    });
+  signalled.first ||= signal;
+  // timeout(1) sends its signal twice within 0.1 ms, npm a Ctrl-C within 1 ms.
+  if (signal === signalled.first && performance.now() < signalled.handledAt + 20) return;
+  if (signal === "SIGINT" || (onTerminal() && STOPS.some((other) => other === signal))) {
+    signalled.killing = signal;
+    graceEnds = performance.now();
+  } else if (!signalled.second) {
+    // A platform's: a preStop hook's, then the kubelet's, which has SIGKILL to end us.
+    signalled.second = signal;
+    const names = children.filter(({ gone }) => !gone).map(({ row }) => row.name);
+    const left = duration(Math.max(0, graceEnds - performance.now()));
+    say(`${signal}: stopping already; ${names.join(", ")} may take ${left} more`);
+  }
+}
+
 // ---- who is asked to stop: from the leader of a tree down, the first that handles its signal, and it
 // alone, for it tells its own. What would only pass the signal on is left alone, and ends when the
 // server has.
 
 // What makes a program finish its requests, where SIGTERM drops them; by comm, see proc(5). Each was
-// tried with the real program. To some SIGTERM means "now", in milliseconds and with 0.
-const SERVERS = new Map<string, { signal: number; hurries?: typeof SIGTERM }>([
-  ["nginx", { signal: signals.SIGQUIT, hurries: SIGTERM }],
-  ["openresty", { signal: signals.SIGQUIT, hurries: SIGTERM }],
-  ["php-fpm", { signal: signals.SIGQUIT, hurries: SIGTERM }],
-  ["haproxy", { signal: signals.SIGUSR1, hurries: SIGTERM }],
-  ["unicorn", { signal: signals.SIGQUIT }],
-  ["uwsgi", { signal: signals.SIGINT }], // SIGTERM reloads it, and SIGQUIT with its option die-on-term
-  ["apache2", { signal: signals.SIGWINCH }],
-  ["httpd", { signal: signals.SIGWINCH }],
-  ["lighttpd", { signal: signals.SIGINT }],
-  ["postgres", { signal: signals.SIGINT }],
-]);
+// tried with the real program. SIGTERM reloads uwsgi, and so does SIGQUIT with its option die-on-term.
+const STOP_SIGNALS = {
+  SIGQUIT: "nginx openresty php-fpm unicorn",
+  SIGUSR1: "haproxy",
+  SIGWINCH: "apache2 httpd",
+  SIGINT: "lighttpd postgres uwsgi",
+} as const;
+const HURRIED = /^(nginx|openresty|php-fpm|haproxy)$/; // SIGTERM is "now" to them, and they end with 0
 // These pass SIGTERM on to the server, or kill it soon after. They end when it has.
-const RELAYS = new Set(
-  `su runuser sudo timeout unshare script tini tini-static docker-init dumb-init catatonit`.split(
-    " ",
-  ),
-);
-const SHELLS = new Set("sh ash dash bash busybox zsh ksh mksh".split(" "));
+const RELAYS =
+  /^(su|runuser|sudo|timeout|unshare|script|tini(-static)?|(docker|dumb)-init|catatonit)$/;
+const SHELLS = /^-?(a|da|ba|z|k|mk)?sh$|^busybox$/;
 
-/** What was done about a process, by its id. Without a signal it was left alone for now. */
-type Asked = {
-  name: string;
-  signal?: number;
-  at: number; // milliseconds, as performance.now() has them
-  handled: boolean; // what a stop changes in it, as it was before
-  listened: boolean;
-};
+/** How a process was when it was sent a signal, or without one was left alone. */
+type Asked = { name: string; at: number; signal: number; tellsItsOwn: boolean; listened: boolean };
 
 function askTree(child: Child, plan: Stop): void {
   for (const p of rootsOf(child.tree)) ask(p, child, plan);
@@ -994,74 +970,61 @@ function ask(p: Process, child: Child, plan: Stop, relayAbove?: Process): void {
     askBelowTold(p, child, plan);
     return;
   }
-  const signal = child.row.stopSignal ?? knownServer(p)?.signal ?? SIGTERM;
-  const isHandler = handles(p, signal);
-  const relay = isRelay(p, isHandler) ? p : relayAbove;
-  // Every shell catches SIGINT while it waits, trap or not.
-  const hasTrap = !(isShell(p) && signal === SIGINT) || handles(p, SIGTERM);
-  if (isHandler && hasTrap && relay !== p) {
+  const signal = child.row.stopSignal ?? ownSignal(p) ?? SIGTERM;
+  const isTrap = isShell(p) && tellsItsOwn(p, signal); // it would pass SIGTERM on to a known server
+  const relay = RELAYS.test(p.name) || (isTrap && allBelow(p).some(ownSignal)) ? p : relayAbove;
+  if (tellsItsOwn(p, signal) && relay !== p) {
     leaveAlone(allBelow(p), plan);
-    sendOnce(p, signal, child, plan);
+    tell(p, signal, child, plan);
     return;
   }
   // A loop would start the server again, so its shell is told first.
   if (relay && p.below.length) leaveAlone([p], plan);
-  else sendOnce(p, isHandler ? signal : SIGTERM, child, plan);
+  else tell(p, handles(p, signal) ? signal : SIGTERM, child, plan);
   for (const q of p.below) ask(q, child, plan, relay);
 }
 
-/** It would pass SIGTERM on: by its nature, or as a shell with a trap in front of a known server. */
-function isRelay(p: Process, isHandler: boolean): boolean {
-  return RELAYS.has(p.name) || (isHandler && isShell(p) && allBelow(p).some(knownServer));
-}
-
-/** They are its own to tell, but of a shell's in the last second. */
-function askBelowTold(p: Process, child: Child, plan: Stop): void {
-  const before = asked.get(p.id);
-  const server = SERVERS.get(familyName(p));
-  const now = performance.now();
-  leaveAlone(allBelow(p), plan);
-  if (now >= plan.hurry && server?.hurries && before?.signal === server.signal)
-    signalTo(p, server.hurries, child);
-  if (now >= plan.lastCall && isShell(p)) for (const q of p.below) ask(q, child, plan);
-}
-
-/** These may end by themselves, once another has. */
-function leaveAlone(some: Process[], { sockets }: Stop): void {
-  const at = performance.now();
-  for (const p of some) {
-    const before = asked.get(p.id);
-    if (before?.name === p.name) before.at = at;
-    else
-      asked.set(p.id, {
-        name: p.name,
-        at,
-        handled: handles(p, SIGTERM),
-        listened: isListening(p, sockets),
-      });
-  }
-}
-
-/** Whether it was asked, by us or by another that was: it handles its signal no longer, or has closed. */
+/** Whether it was asked, by us or by another that was: it handles SIGTERM no longer, or has closed. */
 function isTold(p: Process, { lastCall, sockets }: Stop): boolean {
   const before = asked.get(p.id);
   if (!before) return false;
   // A program that has taken the place of one that was asked may clean up, but not for ever.
-  if (before.name !== p.name) return before.signal !== undefined && performance.now() < lastCall;
-  if (before.signal !== undefined) return true;
-  return (before.handled && !handles(p, SIGTERM)) || (before.listened && !isListening(p, sockets));
+  if (before.name !== p.name) return before.signal > 0 && performance.now() < lastCall;
+  if (before.signal) return true;
+  return (
+    (before.tellsItsOwn && !handles(p, SIGTERM)) || (before.listened && !isListening(p, sockets))
+  );
+}
+
+/** It tells its own, if it handles signals. In the last second a shell has not. */
+function askBelowTold(p: Process, child: Child, plan: Stop): void {
+  const now = performance.now();
+  const { signal, tellsItsOwn: leads } = asked.get(p.id) ?? noted(p, 0, plan);
+  if (leads) leaveAlone(allBelow(p), plan);
+  if (now >= plan.hurry && HURRIED.test(p.name) && signal === ownSignal(p))
+    tell(p, SIGTERM, child, plan);
+  if (!leads || (now >= plan.lastCall && isShell(p))) for (const q of p.below) ask(q, child, plan);
+}
+
+/** These may end by themselves, once another has. */
+function leaveAlone(some: Process[], plan: Stop): void {
+  for (const p of some) {
+    const before = asked.get(p.id);
+    if (before?.name === p.name) before.at = performance.now();
+    else asked.set(p.id, noted(p, 0, plan));
+  }
+}
+
+function noted(p: Process, signal: number, { sockets }: Stop): Asked {
+  const [handler, listened] = [tellsItsOwn(p, signal || SIGTERM), isListening(p, sockets)];
+  return { name: p.name, at: performance.now(), signal, tellsItsOwn: handler, listened };
 }
 
 /** No one twice: to many a second signal means "at once", in the middle of their work. */
-function sendOnce(p: Process, signal: number, child: Child, { lastCall }: Stop): void {
+function tell(p: Process, signal: number, { row, sent }: Child, plan: Stop): void {
   const before = asked.get(p.id);
-  const now = performance.now();
-  if (before && now < Math.min(before.at + PATIENCE, lastCall)) return;
-  signalTo(p, signal, child);
-}
-
-function signalTo(p: Process, signal: number, { row, sent }: Child): void {
-  asked.set(p.id, { name: p.name, signal, at: performance.now(), handled: true, listened: true });
+  if (before && performance.now() < Math.min(before.at + PATIENCE, plan.lastCall)) return;
+  asked.set(p.id, noted(p, signal, plan));
   sent.add(signal);
   if (send(p.pid, signal).denied)
     say(`${row.name}: ${another(p)} and cannot be asked to stop`, "WARNING");
@@ -1071,50 +1034,27 @@ function another({ name, pid }: Process): string {
   return `${name} (pid ${pid}) is another user's`;
 }
 
-function allBelow(p: Process): Process[] {
-  return p.below.flatMap((q) => [q, ...allBelow(q)]);
+/** Of a server that has one. BusyBox's httpd has the name of another, and not its signal. */
+function ownSignal(p: Process): number | undefined {
+  const [name] =
+    Object.entries(STOP_SIGNALS).find(([, names]) => names.split(" ").includes(p.name)) ?? [];
+  const signal = name && signals[name as NodeJS.Signals];
+  return signal && handles(p, signal) ? signal : undefined;
 }
 
-function familyName({ name }: Process): string {
-  return name.replace(/^(php-fpm).*/, "$1");
-}
-
-/** BusyBox's httpd has the name of a server with a signal of its own, and no such signal. */
-function knownServer(p: Process) {
-  const server = SERVERS.get(familyName(p));
-  return server && handles(p, server.signal) ? server : undefined;
-}
-
-/**
- * Whether it catches or blocks it. A shell blocks all signals for the moment in which it forks: that
- * does not count. Where the masks cannot be read, a shell does not handle it, and any other does.
- */
-function handles(p: Process, signal: number): boolean {
-  if (signal === SIGKILL) return true; // as far as it can be
-  const shell = isShell(p);
-  const mask = signalMask(p.pid, shell ? ["SigCgt"] : ["SigCgt", "SigBlk"]);
-  return mask === undefined ? !shell : isIn(mask, signal);
-}
-
-/** By its first word, for a script bears its own name. */
-function isShell({ pid }: Process): boolean {
-  const [word = ""] = contents(`/proc/${pid}/cmdline`).split("\0");
-  return SHELLS.has(basename(word).replace(/^-/, ""));
+/** Every shell catches SIGINT while it waits, trap or not. */
+function tellsItsOwn(p: Process, signal: number): boolean {
+  return handles(p, signal) && !(signal === SIGINT && isShell(p) && !handles(p, SIGTERM));
 }
 
 /** Those that only read what another writes, as `tee` does, until that ends. */
 function filtersOf(tree: Process[], sockets: () => Sockets): string[] {
-  const writers = new Map<string, Set<Process>>();
-  for (const p of tree)
-    for (const fd of [1, 2]) {
-      const output = link(`/proc/${p.pid}/fd/${fd}`);
-      writers.set(output, (writers.get(output) ?? new Set()).add(p));
-    }
-  const isFilter = (p: Process) => {
-    const input = `/proc/${p.pid}/fd/0`;
-    const others = writers.get(link(input))?.difference(new Set([p]));
-    return others?.size && isFifo(input) && !isListening(p, sockets);
-  };
+  const file = (p: Process, fd: number) => link(`/proc/${p.pid}/fd/${fd}`);
+  const outputs = tree.flatMap((p) => [1, 2].map((fd) => ({ p, output: file(p, fd) })));
+  const isFilter = (p: Process) =>
+    isFifo(`/proc/${p.pid}/fd/0`) &&
+    outputs.some((other) => other.p !== p && other.output === file(p, 0)) &&
+    !isListening(p, sockets);
   return tree.filter(isFilter).map(({ id }) => id);
 }
 
@@ -2034,7 +1974,7 @@ function processes(): Process[] | undefined {
     all.push({
       pid: Number(pid),
       id: `${pid} ${ticks}`,
-      name,
+      name: name.replace(/^(php-fpm).*/, "$1"), // Debian's has its version behind
       state,
       parent: Number(parent),
       below: [],
@@ -2092,10 +2032,31 @@ function isGone(child: Child): boolean {
   return child.gone;
 }
 
+function allBelow(p: Process): Process[] {
+  return p.below.flatMap((q) => [q, ...allBelow(q)]);
+}
+
 /** Those whose parent is none of them. */
 function rootsOf(tree: Process[]): Process[] {
   const pids = new Set(tree.map(({ pid }) => pid));
   return tree.filter(({ parent }) => !pids.has(parent));
+}
+
+/**
+ * Whether it catches or blocks it. A shell blocks all signals for the moment in which it forks: that
+ * does not count. Where the masks cannot be read, a shell does not handle it, and any other does.
+ */
+function handles(p: Process, signal: number): boolean {
+  if (signal === SIGKILL) return true; // as far as it can be
+  const shell = isShell(p);
+  const mask = signalMask(p.pid, shell ? ["SigCgt"] : ["SigCgt", "SigBlk"]);
+  return mask === undefined ? !shell : isIn(mask, signal);
+}
+
+/** By its first word, for a script bears its own name. */
+function isShell({ pid }: Process): boolean {
+  const [word = ""] = contents(`/proc/${pid}/cmdline`).split("\0");
+  return SHELLS.test(basename(word));
 }
 
 /** Of these masks of its status together: bit n - 1 for signal n. gVisor does not tell. */
