@@ -88,7 +88,8 @@ let placesToldOf = false; // of those who listen without a word of it in their l
 const asked = new Map<string, Asked>(); // by id of a process
 const spared = new Map<string, number>(); // by id: when it was seen to wait for another to end
 const passed = new Map<string, Process & { handled: boolean; listened: boolean }>(); // below one asked
-const moved = { read: 0, written: 0 }; // bytes: they stand still when a reader stalls
+let bytesRead = 0; // of what the processes wrote
+const lately = { at: 0, bytes: 0, resting: false }; // milliseconds, and bytes that were read by then
 const openPipes = new Set<Pipe>(); // of which the end has not come yet
 let descriptorFlags: number[] = []; // of stdout and stderr, as they were
 let libc: Awaited<ReturnType<typeof openLibc>>; // on Bun
@@ -564,7 +565,9 @@ function readEnvironment(): void {
   settings.appPort = placeOf(setting("APP_PORT", isPlace, PLACE) ?? `${appPort}`);
   settings.grace = Number(setting("ENTRYPOINT_GRACE", isSeconds, SECONDS) ?? grace);
   settings.ready = Number(setting("ENTRYPOINT_READY", isSeconds, SECONDS) ?? ready);
-  const usual = env.K_SERVICE || env.CLOUD_RUN_JOB ? "json" : log;
+  // Knative sets K_SERVICE as well; Cloud Run is no Kubernetes.
+  const isCloudRun = (env.K_SERVICE || env.CLOUD_RUN_JOB) && !env.KUBERNETES_SERVICE_HOST;
+  const usual = isCloudRun ? "json" : log;
   settings.log = (setting("ENTRYPOINT_LOG", isLog, "text, json or raw") as typeof log) ?? usual;
   const { ENTRYPOINT_NGINX, ENTRYPOINT_STATIC } = env;
   if (ENTRYPOINT_NGINX) settings.template = read("ENTRYPOINT_NGINX=", ENTRYPOINT_NGINX);
@@ -1101,6 +1104,9 @@ function duration(milliseconds: number): string {
 const NEWLINE = 10;
 const LINE = 65536; // bytes of a line at most; a longer one is cut into pieces
 const TURN = 10; // milliseconds at most that one pipe keeps all else waiting
+const MANY = 4; // milliseconds between two reads
+const REST = 3; // milliseconds
+const FLOOD = 8192; // bytes in a millisecond
 const COLOURS = ["cyan", "yellow", "green", "magenta", "blue"] as const;
 const SELF = "entrypoint";
 const NOTHING: Buffer = Buffer.alloc(0);
@@ -1158,7 +1164,6 @@ async function taken(to: Output, bytes: Buffer): Promise<void> {
     lost(to, codeOf(error));
   }
   to.pending--;
-  moved.written += bytes.length;
 }
 
 function lost(to: Output, code: string): void {
@@ -1217,7 +1222,8 @@ async function eachRead(
   let busy = 0; // milliseconds
   for await (const chunk of source) {
     const since = performance.now();
-    moved.read += chunk.length;
+    bytesRead += chunk.length;
+    if (onBun) restWhereManyCome(since);
     const bytes = withLongLinesCut(Buffer.concat([rest, chunk]));
     const end = bytes.lastIndexOf(NEWLINE) + 1;
     rest = bytes.subarray(end);
@@ -1228,6 +1234,22 @@ async function eachRead(
     busy = 0;
   }
   if (rest.length) await take(rest);
+}
+
+/**
+ * Where many lines come, those of 3 ms are one read and one write: either costs more than 20 lines.
+ * All is written before the rest begins. A flood, which is a rate, has none, nor has a line by itself.
+ */
+function restWhereManyCome(now: number): void {
+  const passed = now - lately.at;
+  const isFlood = bytesRead - lately.bytes > FLOOD * passed;
+  if (lately.resting || (passed < MANY && isFlood)) return;
+  Object.assign(lately, { at: now, bytes: bytesRead, resting: passed < MANY });
+  if (lately.resting)
+    setImmediate(() => {
+      Bun.sleepSync(REST);
+      lately.resting = false;
+    });
 }
 
 /** Puts a name in front of each line. Bytes stay as they are: latin1 has a character for each. */
@@ -1275,34 +1297,22 @@ function endOfCharacter(bytes: Buffer, latest: number): number {
   return end;
 }
 
-/** When `flushed` gives up, in milliseconds. */
-const GIVE_UP = {
-  quiet: 60, // nothing was left to read or to write, and nothing came
-  idle: 1000, // nothing was left to read or to write
-  stalled: 300, // behind the grace period, a reader took nothing
-  look: 20, // it looks so often
-};
-const PIPE = 2 ** 20; // bytes that a pipe holds at most, pipe(7)
+const SILENCE = 80; // milliseconds in which nothing was left to read or to write
+const STALLED = 300; // milliseconds behind the grace period that a reader has
 
 /**
- * Waits until the readers have taken everything, and for one that stalls until the grace period
- * is over: each pipe to its end or, where a process that left its group holds it open, until that
- * is quiet, or has written for a second or more than a pipe holds.
+ * Waits until the readers have taken all that was in the pipes, and for one that stalls until the
+ * grace period is over. A process that left its group may hold a pipe open, and write on.
  */
 async function flushed(): Promise<void> {
   const all = Promise.all(children.map((child) => child.logs))
     .then(() => Promise.all([stdout.written, stderr.written]))
     .then(() => true);
-  const most = moved.read + (children.length + 1) * PIPE;
-  let [quiet, idle] = [0, 0];
-  while (quiet < GIVE_UP.quiet && idle < GIVE_UP.idle && moved.read < most) {
-    if (performance.now() >= graceEnds + GIVE_UP.stalled) return;
-    const before = moved.read + moved.written;
-    if (await within(GIVE_UP.look, all)) return;
-    // With a tenth of a CPU what a dead process wrote may wait in its pipe for a while.
-    const busy = stdout.pending + stderr.pending > 0 || [...openPipes].some(isUnread);
-    if (!busy) idle += GIVE_UP.look;
-    quiet = !busy && moved.read + moved.written === before ? quiet + GIVE_UP.look : 0;
+  const last = bytesRead + [...openPipes].reduce((sum, pipe) => sum + unread(pipe), 0);
+  const look = SILENCE / 4;
+  for (let silence = 0; silence < SILENCE && performance.now() < graceEnds + STALLED; ) {
+    if (await within(look, all)) return;
+    if (bytesRead >= last && stdout.pending + stderr.pending === 0) silence += look;
   }
 }
 
@@ -1709,10 +1719,11 @@ async function writeByThread(fd: number, bytes: Uint8Array): Promise<void> {
 
 type Pipe = { source: AsyncIterable<Uint8Array>; readEnd: number; writeEnd: number };
 
-function isUnread({ readEnd }: Pipe): boolean {
+/** Bytes in a pipe. With a tenth of a CPU what a dead process wrote may wait there for a while. */
+function unread({ readEnd }: Pipe): number {
   const waiting = new Int32Array(1);
   libc?.ioctl(readEnd, FIONREAD, waiting);
-  return waiting[0] !== 0;
+  return waiting[0] ?? 0;
 }
 
 /** child_process's own "pipe" is a socket, and nginx cannot open /dev/stdout on one. */
