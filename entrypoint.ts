@@ -1344,12 +1344,13 @@ const OBJECT = /^[ \t\r]*\{/;
 const ESCAPED = /"|(?!\n)\p{Cc}/u; // in JSON, beside the backslash and the newline
 
 /** What the entries of a process have in common. */
-type Form = { name: string; label: string; isNginx: boolean };
+type Form = { name: string; labels: string; label: string; isNginx: boolean };
 
 /** Makes entries. What may be a trace is held until something else comes. */
 function asEntries({ name, command }: Row, trace: Trace): Show {
-  const label = `"${LABELS}":{"process":${JSON.stringify(name)}}`;
-  const form = { name, label, isNginx: /NGINX_CONF|nginx/.test(command) };
+  const labels = `{"process":"${name}"}`;
+  const label = `"${LABELS}":${labels}`;
+  const form = { name, labels, label, isNginx: /NGINX_CONF|nginx/.test(command) };
   return (lines) => {
     const text = lines.toString("utf8", 0, lines.length - Number(lines.at(-1) === NEWLINE));
     if (!lines.length) return Buffer.from(entriesOf(released(trace), form));
@@ -1431,20 +1432,20 @@ function textEntry(line: string, { label, isNginx }: Form): string {
 }
 
 /** An app's own object keeps its text, and so its numbers: the label is put into that. */
-function labelled(line: string, { name }: Form): string {
-  return withMember(line, LABELS, (labels) =>
-    withMember(labels?.trim().startsWith("{") ? labels : "{}", "process", () =>
-      JSON.stringify(name),
-    ),
+function labelled(line: string, { labels, name }: Form): string {
+  return withMember(line, LABELS, (own = "") =>
+    own.trim().startsWith("{") ? withMember(own, "process", () => `"${name}"`) : labels,
   );
 }
 
 function withMember(object: string, key: string, make: (before?: string) => string): string {
-  const [start, end] = Object.hasOwn(JSON.parse(object), key) ? spanOf(key, object) : [];
-  if (start)
-    return `${object.slice(0, start)}${make(object.slice(start, end))}${object.slice(end)}`;
-  const comma = /^\s*\{\s*\}/.test(object) ? "" : ",";
-  return `${object.slice(0, object.lastIndexOf("}"))}${comma}${JSON.stringify(key)}:${make()}}`;
+  const fields = JSON.parse(object);
+  if (fields[key] === undefined) {
+    const comma = Object.keys(fields).length ? "," : "";
+    return `${object.slice(0, object.lastIndexOf("}"))}${comma}"${key}":${make()}}`;
+  }
+  const [start, end] = spanOf(key, object);
+  return `${object.slice(0, start)}${make(object.slice(start, end))}${object.slice(end)}`;
 }
 
 /** Where the value of this key stands in an object's text. */
@@ -1467,33 +1468,44 @@ function spanOf(wanted: string, object: string): [number, number] {
 const HELD = 50; // milliseconds in which the next line of a trace must come
 const TELLING = 2000; // characters of a line that are looked at
 
-const FRAME = anyOf([
-  // Java, JavaScript and .NET; Python; Go; Ruby; PHP
+const FRAMES = [
+  // Java, JavaScript and .NET; Python; Go; PHP
   /^[ \t]+at (?:async |\S+ @ )?(?:\S+\(.*\)|\S+:\d+|.+ \((?:.*:\d+|<anonymous>|native|index \d+)\))/,
   /^[ \t|>]*File ".+", line \d/,
-  /^goroutine \d.*:$|^runtime stack:$|^[ \t]+\S+\.(?:go|s):\d+(?: |$)|^\S+\.go:\d+ \(0x/,
-  /^[ \t]+(?:\d{1,5}: )?from \S+:\d|^[ \t]*\S+:\d+:in [`'][^']*'$/,
+  /^goroutine \d.*:$|^runtime stack:$|^[ \t]+\S+\.(?:go|s):\d+(?: |$)/,
   /^(?:PHP +)?(?:#\d{1,5}|\d{1,5}\.) (?:\S+\(\d+\): |\{main\}|\[internal|\S.* \S+:\d+$)/,
-]);
+  /^[ \t]+(?:\d{1,5}: )?from \S+:\d/,
+];
+const FRAME = anyOf([...FRAMES, /^[ \t]*\S+:\d+:in [`'][^']*'$/]); // Ruby
 const CARET = /^\s*[~^]*\^[~^]*$/; // below the source that it points at
 const EXCERPT = /^ *\d+ \| /; // the source, as Bun shows it; Node has its place above it
 const TRACEBACK = /(?:^|[\s|])Traceback \(most recent call last\):$/;
 const RUBY_HEAD = /^\S+:\d+:in [`'].*: /;
 // To look for words in all that came costs less than a pattern for each line.
-const WORDS = ["Error", "Exception", "Throwable", "Rejection", " (most recent call last):", ":in "];
+const WORDS = [
+  "Error",
+  "Exception",
+  "Throwable",
+  "Rejection",
+  "recent call last):",
+  ":in ",
+  " panic ",
+];
+const LEVEL = /\b(?:ERR(?:OR)?|WARN(?:ING)?|CRIT(?:ICAL)?|FATAL|SEVERE)\b|\[(?:error|critical) *\]/;
 const WORDED = anyOf([
   /(?:Error|Exception|Throwable|Rejection)[\])]?(?::| - | \[\w+\]: | \(.*:$|$)|\bException (?:in|ign)/,
-  / \(most recent call last\):$/,
-  RUBY_HEAD,
+  /^\S+:\d+:in [`']|\(most recent call last\):$| panic (?:serving|recovered)/,
+  LEVEL,
 ]);
-const LEVEL = /\b(?:ERR(?:OR)?|WARN(?:ING)?|CRIT(?:ICAL)?|FATAL|SEVERE)\b|\[(?:error|critical) *\]/;
 const BEGINNING = anyOf([
   /^(?:error|fail|crit|panic|fatal error|runtime|PHP [\w ]+|\(node:\d+\) \w+): |^--- Logging error/,
-  /^(?:[a-z]\w*\.)+[A-Z][\w$]*(?:: |$)|^Trace(?::|$)|^Unhandled exc|^.{0,60} panic (?:rec|serv)/,
+  /^(?:[a-z]\w*\.)+[A-Z][\w$]*(?:: |$)|^Trace(?::|$)|^Unhandled exc/,
   /^(?:\/|node:|file:)[^\s:]*:\d+$/,
   EXCERPT,
 ]);
-const HEAD = anyOf([WORDED, LEVEL, BEGINNING]);
+const HEAD = anyOf([WORDED, BEGINNING]);
+const BARE = anyOf([...FRAMES, BEGINNING]); // what opens one without a word
+const OPENS = anyOf([BARE, WORDED]);
 const INDENTED = /^(?:\t| {2})(?!\s*\+ Exception Group )/; // programs list things behind one blank
 const LISTED = anyOf([
   /^(?: --->|Caused by: |Suppressed: |Wrapped by: |--- End of |[}\])>]+[,;]?$|\} \{$|Emitted ')/,
@@ -1524,7 +1536,7 @@ const STAMP = anyOf([
 const BELOW_MESSAGE = anyOf([FRAME, CARET, /^(?:During handling of|The above exception) /]);
 const TELLS = anyOf([STAMP, BELOW_MESSAGE, HEAD]);
 // What may be more than text among many lines, where a blank must not be a newline.
-const SPECIAL = new RegExp(`\\n(?:${anyOf([FRAME, BEGINNING, OBJECT, NGINX_ERROR]).source})`, "m");
+const SPECIAL = new RegExp(`\\n(?:${anyOf([BARE, OBJECT, NGINX_ERROR]).source})`, "m");
 
 function anyOf(patterns: RegExp[]): RegExp {
   return new RegExp(patterns.map(({ source }) => source).join("|"));
@@ -1548,7 +1560,7 @@ function joined(text: string, trace: Trace): string[] {
     const says = told(line);
     if (trace.lines.length && !goesOn(trace.lines, read, i)) messages.push(...released(trace));
     const opens = !trace.lines.length;
-    if (opens && !HEAD.test(says) && !FRAME.test(says)) {
+    if (opens && (says.startsWith("{") || !OPENS.test(says))) {
       messages.push(line);
       continue;
     }
