@@ -1206,7 +1206,8 @@ async function copy(source: AsyncIterable<Uint8Array>, to: Output, row: Row): Pr
   await eachRead(source, (lines) => {
     clearTimeout(timer);
     const written = write(to, shown(lines));
-    if (trace.lines.length) timer = setTimeout(late, trace.heldUntil - performance.now());
+    if (trace.lines.length)
+      timer = setTimeout(late, Math.max(0, trace.heldUntil - performance.now()));
     return written;
   });
   clearTimeout(timer);
@@ -1362,7 +1363,8 @@ function asEntries({ name, command }: Row, trace: Trace): Show {
 
 /** Whether one of these lines may be more than text. To ask it of all at once costs a fifth. */
 function isSpecial(lines: Buffer, text: string, { isNginx }: Form): boolean {
-  if (isNginx || lines.includes("\\") || longLine(lines, TELLING) >= 0) return true;
+  if (isNginx || lines.includes("\\") || lines.includes("\x1b")) return true;
+  if (longLine(lines, TELLING) >= 0) return true;
   if (WORDS.some((word) => lines.includes(word)) || LEVEL.test(text)) return true;
   return SPECIAL.test(`\n${text}`);
 }
@@ -1482,15 +1484,7 @@ const EXCERPT = /^ *\d+ \| /; // the source, as Bun shows it; Node has its place
 const TRACEBACK = /(?:^|[\s|])Traceback \(most recent call last\):$/;
 const RUBY_HEAD = /^\S+:\d+:in [`'].*: /;
 // To look for words in all that came costs less than a pattern for each line.
-const WORDS = [
-  "Error",
-  "Exception",
-  "Throwable",
-  "Rejection",
-  "recent call last):",
-  ":in ",
-  " panic ",
-];
+const WORDS = ["Error", "Exception", "Throwable", "Rejection", "call last):", ":in ", " panic "];
 const LEVEL = /\b(?:ERR(?:OR)?|WARN(?:ING)?|CRIT(?:ICAL)?|FATAL|SEVERE)\b|\[(?:error|critical) *\]/;
 const WORDED = anyOf([
   /(?:Error|Exception|Throwable|Rejection)[\])]?(?::| - | \[\w+\]: | \(.*:$|$)|\bException (?:in|ign)/,
@@ -1520,10 +1514,7 @@ const PAIRS: [RegExp, RegExp][] = [
   [/^(?:\/|node:|file:)[^\s:]*:\d+(?:\n.*){0,3}$|(?:^|\n) *\d+ \| .*\n *\^$/, /./], // Node's, Bun's
   [/(?:^|\n)(?:(?:During handl|The above exc|Exception ign|--- Log).*|""")\n*$/, TRACEBACK],
   [/\n[ \t]+(?:(?:\d{1,5}: )?from \S+:\d.*|\.\.\. \d+ levels\S*)$/, RUBY_HEAD], // a cause
-  [
-    /(?:\.(?:go|s):\d+|(?:^|\n)(?:goroutine |runtime st|created by )).*$/,
-    /^\S+\(.*\)$|^[\w./*()-]+$/,
-  ],
+  [/(?:\.(?:go|s):\d|\ngoroutine |^goroutine |\nruntime st).*$/, /^\S+\(.*\)$|^[\w./*()-]+$/],
   [/(?:^|\n)runtime: .*$/, /^fatal error: /],
 ];
 /** How loggers begin a line: with a time, a level, an address, fields or an object. */
@@ -1558,7 +1549,7 @@ function joined(text: string, trace: Trace): string[] {
   const read = text.split("\n");
   for (const [i, line] of read.entries()) {
     const says = told(line);
-    if (trace.lines.length && !goesOn(trace.lines, read, i)) messages.push(...released(trace));
+    if (trace.lines.length && !goesOn(trace, read, i)) messages.push(...released(trace));
     const opens = !trace.lines.length;
     if (opens && (says.startsWith("{") || !OPENS.test(says))) {
       messages.push(line);
@@ -1592,7 +1583,7 @@ function headAbove(messages: string[], says: string): string[] {
 }
 
 /** Whether the i-th line that was read belongs to what is held. */
-function goesOn(held: string[], read: string[], i: number): boolean {
+function goesOn({ lines: held, proven }: Trace, read: string[], i: number): boolean {
   const says = told(read[i]);
   const above = held.slice(-4).map(told).join("\n");
   const said = told(held.findLast((line) => line !== ""));
@@ -1603,7 +1594,8 @@ function goesOn(held: string[], read: string[], i: number): boolean {
   if (INDENTED.test(says) && (held.at(-1) !== "" || !FRAME.test(said))) return true;
   if (FRAME.test(said)) return false;
   if (!HEAD.test(says)) return isOfMessage(read.slice(i, i + 20).map(told));
-  return held.length <= i && (STAMP.test(told(held[0])) || TRACEBACK.test(says)); // in one read
+  if (proven || held.length > i) return false; // or came earlier
+  return STAMP.test(told(held[0])) || TRACEBACK.test(says);
 }
 
 /** Whether it is the error that stands below the frames of Python's traceback. */
