@@ -1511,7 +1511,7 @@ const LISTED = anyOf([
 ]);
 /** Below lines that end like the first, what looks like the second goes on. */
 const PAIRS: [RegExp, RegExp][] = [
-  [/^(?:\/|node:|file:)[^\s:]*:\d+(?:\n.*){0,3}$|(?:^|\n) *\d+ \| .*\n *\^$/, /./], // Node's, Bun's
+  [/^(?:\/|node:|file:)[^\s:]*:\d+(?:\n.*){0,2}\n?$|(?:^|\n) *\d+ \| .*\n *\^$/, /./], // Node's, Bun's
   [/(?:^|\n)(?:(?:During handl|The above exc|Exception ign|--- Log).*|""")\n*$/, TRACEBACK],
   [/\n[ \t]+(?:(?:\d{1,5}: )?from \S+:\d.*|\.\.\. \d+ levels\S*)$/, RUBY_HEAD], // a cause
   [/(?:\.(?:go|s):\d|\ngoroutine |^goroutine |\nruntime st).*$/, /^\S+\(.*\)$|^[\w./*()-]+$/],
