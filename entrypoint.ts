@@ -89,7 +89,7 @@ const asked = new Map<string, Asked>(); // by id of a process
 const spared = new Map<string, number>(); // by id: when it was seen to wait for another to end
 const passed = new Map<string, Process & { handled: boolean; listened: boolean }>(); // below one asked
 let bytesRead = 0; // of what the processes wrote
-const lately = { at: 0, bytes: 0, resting: false }; // milliseconds, and bytes that were read by then
+const lately = { at: 0, bytes: 0 }; // milliseconds, and bytes that were read by then
 const openPipes = new Set<Pipe>(); // of which the end has not come yet
 let descriptorFlags: number[] = []; // of stdout and stderr, as they were
 let libc: Awaited<ReturnType<typeof openLibc>>; // on Bun
@@ -1224,11 +1224,11 @@ async function eachRead(
   for await (const chunk of source) {
     const since = performance.now();
     bytesRead += chunk.length;
-    if (onBun) restWhereManyCome(since);
     const bytes = withLongLinesCut(Buffer.concat([rest, chunk]));
     const end = bytes.lastIndexOf(NEWLINE) + 1;
     rest = bytes.subarray(end);
     if (end) await take(bytes.subarray(0, end));
+    if (onBun && manyCome(since)) Bun.sleepSync(REST);
     busy += performance.now() - since;
     if (busy < TURN) continue;
     await turn(); // Bun gives a flood the next read at once: signals and all others would wait
@@ -1238,19 +1238,14 @@ async function eachRead(
 }
 
 /**
- * Where many lines come, those of 3 ms are one read and one write: either costs more than 20 lines.
- * All is written before the rest begins. A flood, which is a rate, has none, nor has a line by itself.
+ * Where many lines come, those of some milliseconds are one read and one write: either costs more than
+ * twenty lines do. All is written before the rest begins. A line by itself has none, nor a flood.
  */
-function restWhereManyCome(now: number): void {
+function manyCome(now: number): boolean {
   const passed = now - lately.at;
-  const isFlood = bytesRead - lately.bytes > FLOOD * passed;
-  if (lately.resting || (passed < MANY && isFlood)) return;
-  Object.assign(lately, { at: now, bytes: bytesRead, resting: passed < MANY });
-  if (lately.resting)
-    setImmediate(() => {
-      Bun.sleepSync(REST);
-      lately.resting = false;
-    });
+  if (passed < MANY && bytesRead - lately.bytes > FLOOD * passed) return false;
+  Object.assign(lately, { at: now, bytes: bytesRead });
+  return passed < MANY;
 }
 
 /** Puts a name in front of each line. Bytes stay as they are: latin1 has a character for each. */
