@@ -1248,16 +1248,23 @@ function manyCome(now: number): boolean {
   return passed < MANY;
 }
 
-/** Puts a name in front of each line. Bytes stay as they are: latin1 has a character for each. */
+/** Puts a name in front of each line, into one room for all: what is in it is taken before the next. */
 function named(row: Row, to: Output): Show {
   const width = Math.max(...table.map(({ name }) => name.length));
   const colour = COLOURS[table.indexOf(row) % COLOURS.length] ?? "cyan";
-  const prefix = `${painted(to, colour, row.name.padEnd(width))} | `;
+  const prefix = Buffer.from(`${painted(to, colour, row.name.padEnd(width))} | `);
+  let room = NOTHING;
   return (lines) => {
-    const last = lines.length - 1; // its newline has nothing behind it
-    const text = lines.toString("latin1", 0, last).replaceAll("\n", `\n${prefix}`);
-    const all = `${prefix}${text}${lines.toString("latin1", last)}`;
-    return lines.length ? Buffer.from(all, "latin1") : lines;
+    const most = lines.length * (1 + prefix.length); // if each byte is a line
+    if (room.length < most) room = Buffer.allocUnsafe(most);
+    let length = 0;
+    for (let start = 0; start < lines.length; ) {
+      const end = lines.indexOf(NEWLINE, start) + 1 || lines.length;
+      for (let i = 0; i < prefix.length; i++) room[length++] = prefix[i] ?? 0;
+      length += lines.copy(room, length, start, end);
+      start = end;
+    }
+    return room.subarray(0, length);
   };
 }
 
