@@ -89,7 +89,8 @@ const oomKillsBefore = once(oomKills); // asked for soon after the first start
 let placesToldOf = false; // of those who listen without a word of it in their line
 const asked = new Map<string, Asked>(); // at the stop, by id of a process
 const onTerminal = once(hasTerminal);
-const moved = { read: 0, written: 0 }; // bytes: they stand still when a reader stalls
+let bytesRead = 0; // of what the processes wrote
+const lately = { at: 0, bytes: 0 }; // milliseconds, and bytes that were read by then
 const openPipes = new Set<Pipe>(); // of which the end has not come yet
 let descriptorFlags: number[] = []; // of stdout and stderr, as they were
 let libc: Awaited<ReturnType<typeof openLibc>>; // on Bun
@@ -610,7 +611,9 @@ function readEnvironment(): void {
   settings.appPort = placeOf(setting("APP_PORT", isPlace, PLACE) ?? `${appPort}`);
   settings.grace = Number(setting("ENTRYPOINT_GRACE", isSeconds, SECONDS) ?? grace);
   settings.ready = Number(setting("ENTRYPOINT_READY", isSeconds, SECONDS) ?? ready);
-  const usual = env.K_SERVICE || env.CLOUD_RUN_JOB ? "json" : log;
+  // Knative sets K_SERVICE as well; Cloud Run is no Kubernetes.
+  const isCloudRun = (env.K_SERVICE || env.CLOUD_RUN_JOB) && !env.KUBERNETES_SERVICE_HOST;
+  const usual = isCloudRun ? "json" : log;
   settings.log = (setting("ENTRYPOINT_LOG", isLog, "text, json or raw") as typeof log) ?? usual;
   settings.static = resolve(env.ENTRYPOINT_STATIC || settings.static);
   readTemplate();
@@ -1209,8 +1212,15 @@ function duration(milliseconds: number): string {
 const NEWLINE = 10;
 const LINE = 65536; // bytes of a line at most; a longer one is cut into pieces
 const TURN = 10; // milliseconds at most that one pipe keeps all else waiting
+const MANY = 4; // milliseconds between two reads
+const REST = 3; // milliseconds
+const FLOOD = 8192; // bytes in a millisecond
 const COLOURS = ["cyan", "yellow", "green", "magenta", "blue"] as const;
 const SELF = "entrypoint";
+const NOTHING: Buffer = Buffer.alloc(0);
+
+/** What whole lines are shown as; of nothing, what is held back. */
+type Show = (lines: Buffer) => Buffer;
 
 /** Where lines are written. */
 type Output = {
@@ -1247,7 +1257,7 @@ async function openOutput(): Promise<void> {
 
 /** Settles when the reader has taken it, or never will. */
 function write(to: Output, text: Buffer): Promise<unknown> {
-  if (to.closed) return to.written;
+  if (to.closed || !text.length) return to.written;
   const whole = to.midLine ? Buffer.concat([Buffer.from("\n"), text]) : text;
   to.midLine = text.at(-1) !== NEWLINE;
   to.pending++;
@@ -1262,7 +1272,6 @@ async function taken(to: Output, bytes: Buffer): Promise<void> {
     lost(to, codeOf(error));
   }
   to.pending--;
-  moved.written += bytes.length;
 }
 
 function lost(to: Output, code: string): void {
@@ -1296,19 +1305,21 @@ async function follow(pipe: Pipe, to: Output, row: Row): Promise<void> {
   openPipes.delete(pipe);
 }
 
-/** Copies lines until the pipe ends. */
+/** Copies lines until the pipe ends: each with the name in front, or as an entry. */
 async function copy(source: AsyncIterable<Uint8Array>, to: Output, row: Row): Promise<void> {
-  if (settings.log === "json") return copyAsEntries(source, to, row);
-  const width = Math.max(...table.map(({ name }) => name.length));
-  const colour = COLOURS[table.indexOf(row) % COLOURS.length] ?? "cyan";
-  const prefix = Buffer.from(`${painted(to, colour, row.name.padEnd(width))} | `);
-  let room: Buffer = Buffer.alloc(0);
+  const trace = noTrace();
+  const shown = settings.log === "json" ? asEntries(row, trace) : named(row, to);
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = () => write(to, shown(NOTHING));
   await eachRead(source, (lines) => {
-    const most = lines.length * (1 + prefix.length); // if each byte is a line
-    if (room.length < most) room = Buffer.allocUnsafe(most);
-    return write(to, prefixed(lines, prefix, room));
+    clearTimeout(timer);
+    const written = write(to, shown(lines));
+    if (trace.lines.length)
+      timer = setTimeout(late, Math.max(0, trace.heldUntil - performance.now()));
+    return written;
   });
-  await to.written;
+  clearTimeout(timer);
+  await late();
 }
 
 /** Gives whole lines, read by read. The last may lack its newline; else such a line is held back. */
@@ -1316,15 +1327,16 @@ async function eachRead(
   source: AsyncIterable<Uint8Array>,
   take: (lines: Buffer) => Promise<unknown>,
 ): Promise<void> {
-  let rest: Buffer = Buffer.alloc(0);
+  let rest = NOTHING;
   let busy = 0; // milliseconds
   for await (const chunk of source) {
     const since = performance.now();
-    moved.read += chunk.length;
+    bytesRead += chunk.length;
     const bytes = withLongLinesCut(Buffer.concat([rest, chunk]));
     const end = bytes.lastIndexOf(NEWLINE) + 1;
     rest = bytes.subarray(end);
     if (end) await take(bytes.subarray(0, end));
+    if (onBun && manyCome(since)) Bun.sleepSync(REST);
     busy += performance.now() - since;
     if (busy < TURN) continue;
     await turn(); // Bun gives a flood the next read at once: signals and all others would wait
@@ -1333,16 +1345,35 @@ async function eachRead(
   if (rest.length) await take(rest);
 }
 
-/** Whole lines with it in front of each, written into `room`. */
-function prefixed(lines: Buffer, prefix: Buffer, room: Buffer): Buffer {
-  let length = 0;
-  for (let start = 0; start < lines.length; ) {
-    const end = lines.indexOf(NEWLINE, start) + 1 || lines.length;
-    for (let i = 0; i < prefix.length; i++) room[length++] = prefix[i] ?? 0;
-    length += lines.copy(room, length, start, end);
-    start = end;
-  }
-  return room.subarray(0, length);
+/**
+ * Where many lines come, those of some milliseconds are one read and one write: either costs more than
+ * twenty lines do. All is written before the rest begins. A line by itself has none, nor a flood.
+ */
+function manyCome(now: number): boolean {
+  const passed = now - lately.at;
+  if (passed < MANY && bytesRead - lately.bytes > FLOOD * passed) return false;
+  Object.assign(lately, { at: now, bytes: bytesRead });
+  return passed < MANY;
+}
+
+/** Puts a name in front of each line, into one room for all: what is in it is taken before the next. */
+function named(row: Row, to: Output): Show {
+  const width = Math.max(...table.map(({ name }) => name.length));
+  const colour = COLOURS[table.indexOf(row) % COLOURS.length] ?? "cyan";
+  const prefix = Buffer.from(`${painted(to, colour, row.name.padEnd(width))} | `);
+  let room = NOTHING;
+  return (lines) => {
+    const most = lines.length * (1 + prefix.length); // if each byte is a line
+    if (room.length < most) room = Buffer.allocUnsafe(most);
+    let length = 0;
+    for (let start = 0; start < lines.length; ) {
+      const end = lines.indexOf(NEWLINE, start) + 1 || lines.length;
+      for (let i = 0; i < prefix.length; i++) room[length++] = prefix[i] ?? 0;
+      length += lines.copy(room, length, start, end);
+      start = end;
+    }
+    return room.subarray(0, length);
+  };
 }
 
 function withLongLinesCut(bytes: Buffer, keepObjects = settings.log === "json"): Buffer {
@@ -1377,34 +1408,22 @@ function endOfCharacter(bytes: Buffer, latest: number): number {
   return end;
 }
 
-/** When `flushed` gives up, in milliseconds. */
-const GIVE_UP = {
-  quiet: 60, // nothing was left to read or to write, and nothing came
-  idle: 1000, // nothing was left to read or to write
-  stalled: 300, // behind the grace period, a reader took nothing
-  look: 20, // it looks so often
-};
-const PIPE = 2 ** 20; // bytes that a pipe holds at most, pipe(7)
+const SILENCE = 80; // milliseconds in which nothing was left to read or to write
+const STALLED = 300; // milliseconds behind the grace period that a reader has
 
 /**
- * Waits until the readers have taken everything, and for one that stalls until the grace period
- * is over: each pipe to its end or, where a process that left its group holds it open, until that
- * is quiet, or has written for a second or more than a pipe holds.
+ * Waits until the readers have taken all that was in the pipes, and for one that stalls until the
+ * grace period is over. A process that left its group may hold a pipe open, and write on.
  */
 async function flushed(): Promise<void> {
   const all = Promise.all(children.map((child) => child.logs))
     .then(() => Promise.all([stdout.written, stderr.written]))
     .then(() => true);
-  const most = moved.read + (children.length + 1) * PIPE;
-  let [quiet, idle] = [0, 0];
-  while (quiet < GIVE_UP.quiet && idle < GIVE_UP.idle && moved.read < most) {
-    if (performance.now() >= graceEnds + GIVE_UP.stalled) return;
-    const before = moved.read + moved.written;
-    if (await within(GIVE_UP.look, all)) return;
-    // With a tenth of a CPU what a dead process wrote may wait in its pipe for a while.
-    const busy = stdout.pending + stderr.pending > 0 || [...openPipes].some(isUnread);
-    if (!busy) idle += GIVE_UP.look;
-    quiet = !busy && moved.read + moved.written === before ? quiet + GIVE_UP.look : 0;
+  const last = bytesRead + [...openPipes].reduce((sum, pipe) => sum + unread(pipe), 0);
+  const look = SILENCE / 4;
+  for (let silence = 0; silence < SILENCE && performance.now() < graceEnds + STALLED; ) {
+    if (await within(look, all)) return;
+    if (bytesRead >= last && stdout.pending + stderr.pending === 0) silence += look;
   }
 }
 
@@ -1434,46 +1453,30 @@ const TRACE_ID = "logging.googleapis.com/trace";
 const ENTRY = 256 * 1024; // bytes of an entry at most
 const OBJECT = /^[ \t\r]*\{/;
 const ESCAPED = /"|(?!\n)\p{Cc}/u; // in JSON, beside the backslash and the newline
-const HELD = 50; // milliseconds in which the next line of a trace must come
-
-/** Copies entries until the pipe ends. What may be a trace is held until something else comes. */
-async function copyAsEntries(
-  source: AsyncIterable<Uint8Array>,
-  to: Output,
-  { name, command }: Row,
-) {
-  const label = `"${LABELS}":{"process":${JSON.stringify(name)}}`;
-  const form = { name, label, isNginx: /NGINX_CONF|nginx/.test(command) };
-  const trace: Trace = { lines: [], bytes: 0, kind: undefined, endsBelow: false, rest: undefined };
-  const put = async (entries: string) => entries && write(to, Buffer.from(entries));
-  const late = () => {
-    trace.rest = trace.kind;
-    put(entriesOf(released(trace), form));
-  };
-  let heldUntil = 0; // milliseconds, as performance.now() has them
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  await eachRead(source, async (lines) => {
-    const text = lines.toString("utf8", 0, lines.length - Number(lines.at(-1) === NEWLINE));
-    clearTimeout(timer);
-    const held = trace.lines.length > 0 ? trace.lines : undefined;
-    const isPlain = !isOpen(trace) && !trace.rest && !isSpecial(lines, text, form);
-    await put(isPlain ? textEntries(text, form) : entriesOf(withTracesJoined(text, trace), form));
-    // More lines make a trace wait anew, but not what may be none.
-    if (trace.kind || trace.lines !== held) heldUntil = performance.now() + HELD;
-    if (isOpen(trace)) timer = setTimeout(late, Math.max(heldUntil - performance.now(), 0));
-  });
-  clearTimeout(timer);
-  put(entriesOf(released(trace), form));
-  await to.written;
-}
 
 /** What the entries of a process have in common. */
-type Form = { name: string; label: string; isNginx: boolean };
+type Form = { name: string; labels: string; label: string; isNginx: boolean };
+
+/** Makes entries. What may be a trace is held until something else comes. */
+function asEntries({ name, command }: Row, trace: Trace): Show {
+  const labels = `{"process":"${name}"}`;
+  const label = `"${LABELS}":${labels}`;
+  const form = { name, labels, label, isNginx: /NGINX_CONF|nginx/.test(command) };
+  return (lines) => {
+    const text = lines.toString("utf8", 0, lines.length - Number(lines.at(-1) === NEWLINE));
+    if (!lines.length) return Buffer.from(entriesOf(released(trace), form));
+    if (!trace.lines.length && !isSpecial(lines, text, form))
+      return Buffer.from(textEntries(text, form));
+    return Buffer.from(entriesOf(joined(text, trace), form));
+  };
+}
 
 /** Whether one of these lines may be more than text. To ask it of all at once costs a fifth. */
 function isSpecial(lines: Buffer, text: string, { isNginx }: Form): boolean {
-  if (isNginx || lines.includes("\\") || longLine(lines, TELLING) >= 0) return true;
-  return WORDS.some((word) => lines.includes(word)) || SPECIAL.test(`\n${text}`);
+  if (isNginx || lines.includes("\\") || lines.includes("\x1b")) return true;
+  if (longLine(lines, TELLING) >= 0) return true;
+  if (WORDS.some((word) => lines.includes(word)) || LEVEL.test(text)) return true;
+  return SPECIAL.test(`\n${text}`);
 }
 
 /** Of lines that are not special: each newline is where an entry ends and the next begins. */
@@ -1494,6 +1497,7 @@ function entry(message: string, form: Form): string {
   try {
     return `${labelled(message, form)}\n`;
   } catch {} // text after all, or an object too deep to be read
+  if (message.includes("\n")) return textEntry(message, form);
   const pieces = withLongLinesCut(Buffer.from(message), false).toString().split("\n");
   return pieces.map((piece) => textEntry(piece, form)).join("");
 }
@@ -1539,219 +1543,191 @@ function textEntry(line: string, { label, isNginx }: Form): string {
   return `${JSON.stringify(fields).slice(0, -1)},${label}}\n`;
 }
 
-/** An app's own object keeps its text, and so its numbers; only the label is put into it. */
-function labelled(line: string, { label, name }: Form): string {
-  const fields = JSON.parse(line);
-  const own = fields[LABELS];
-  if (own === undefined) {
+/** An app's own object keeps its text, and so its numbers: the label is put into that. */
+function labelled(line: string, { labels, name }: Form): string {
+  return withMember(line, LABELS, (own = "") =>
+    own.trim().startsWith("{") ? withMember(own, "process", () => `"${name}"`) : labels,
+  );
+}
+
+function withMember(object: string, key: string, make: (before?: string) => string): string {
+  const fields = JSON.parse(object);
+  if (fields[key] === undefined) {
     const comma = Object.keys(fields).length ? "," : "";
-    return `${line.slice(0, line.lastIndexOf("}"))}${comma}${label}}`;
+    return `${object.slice(0, object.lastIndexOf("}"))}${comma}"${key}":${make()}}`;
   }
-  const exact = JSON.parse(line, asWritten);
-  const labels = typeof own === "object" && !Array.isArray(own) ? exact[LABELS] : {};
-  return JSON.stringify({ ...exact, [LABELS]: { ...labels, process: name } });
+  const [start, end] = spanOf(key, object);
+  return `${object.slice(0, start)}${make(object.slice(start, end))}${object.slice(end)}`;
 }
 
-function asWritten(_key: string, value: unknown, at?: { source: string }): unknown {
-  return typeof value === "number" && at ? JSON.rawJSON(at.source) : value;
-}
-
-declare global {
-  interface JSON {
-    rawJSON(text: string): unknown; // "JSON.parse source text access": TypeScript lacks its types
+/** Where the value of this key stands in an object's text. */
+function spanOf(wanted: string, object: string): [number, number] {
+  let [depth, start, key] = [0, 0, ""];
+  for (const { 0: token, index } of object.matchAll(/"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],:]/g)) {
+    if ("{[".includes(token)) depth++;
+    if ("}]".includes(token)) depth--;
+    if (start && (depth === 0 || (depth === 1 && token === ","))) return [start, index];
+    if (depth === 1 && token === ":" && JSON.parse(key) === wanted) start = index + 1;
+    key = token;
   }
+  return [0, 0];
 }
 
-// ---- stack traces: one entry each, since Error Reporting finds an exception only if it is whole
+// ---- stack traces: one entry each, since Error Reporting finds an exception only if it is whole.
+// A head or a frame opens one; frames, indented lines and what is listed go on with it, and what else
+// its message has, if it came in one read. A logger's own stamp ends it. Without a frame it is lines.
 
-/** A way to write traces. An indented line goes on with each of them. */
-type Kind = {
-  frame: RegExp; // proves that it is a trace
-  on: RegExp; // what else goes on with it
-  gap: RegExp; // what goes on with it behind an empty line
-};
-
+const HELD = 50; // milliseconds in which the next line of a trace must come
 const TELLING = 2000; // characters of a line that are looked at
-const NOTHING = /$^/;
-const AT =
-  /^[ \t]+at (?:async )?(?:\S+\(.*\)|\S+:\d+|.+ \((?:.*:\d+|<anonymous>|native|index \d+)\))|^ +---> (?:\(Inner |[A-Z]\w*\.)/;
-const UNCAUGHT: Kind = { frame: /^\s*\^+$/, on: /./, gap: /./ }; // what Node writes above its frames
-const PYTHON: Kind = {
-  frame: /^[ \t|]*File ".+", line \d/,
-  on: NOTHING,
-  gap: /^(During handling of|The above exception|Traceback) /,
-};
-const GO: Kind = {
-  frame: /^(goroutine \d.*|runtime stack):$/,
-  on: /^\S+\(.*\)$|^\.\.\.|^created by |^exit status /,
-  gap: /^goroutine \d|^\w+ +0x/,
-};
-// It writes the cause as one more trace directly behind.
-const RUBY: Kind = {
-  frame: /^\s+from \S+:\d|^\s*\S+:\d+:in [`'][^']*'$/,
-  on: /^\S+:\d+:in [`']/,
-  gap: NOTHING,
-};
-const KINDS: Kind[] = [
-  PYTHON,
-  // Java, JavaScript, .NET
-  { frame: AT, on: /^(Caused by|Suppressed): |^[}\]]|^--- End of |^Emitted '/, gap: /^Node\.js v/ },
-  GO,
-  RUBY,
-  // Ruby's other order
-  { frame: /^[ \t]*\d{1,5}: from \S+:\d/, on: /^\S+:\d+:in [`']/, gap: /^\s/ },
-  // PHP
-  {
-    frame:
-      /^(PHP )?Stack trace:$|^\[stacktrace\]$|^(PHP +)?(#\d{1,5}|\d{1,5}\.) (\S+\(\d+\): |\{main\}|\[internal|\S.* \S+:\d+$)/,
-    on: /^PHP +thrown in |^"\} ?$/, // Monolog's end
-    gap: /^Next /,
-  },
-  UNCAUGHT,
+
+const FRAMES = [
+  // Java, JavaScript and .NET; Python; Go; PHP
+  /^[ \t]+at (?:async |\S+ @ )?(?:\S+\(.*\)|\S+:\d+|.+ \((?:.*:\d+|<anonymous>|native|index \d+)\))/,
+  /^[ \t|>]*File ".+", line \d/,
+  /^goroutine \d.*:$|^runtime stack:$|^[ \t]+\S+\.(?:go|s):\d+(?: |$)/,
+  /^(?:PHP +)?(?:#\d{1,5}|\d{1,5}\.) (?:\S+\(\d+\): |\{main\}|\[internal|\S.* \S+:\d+$)/,
+  /^[ \t]+(?:\d{1,5}: )?from \S+:\d/,
 ];
-const INDENTED = /^\s(?!\s*\+ Exception Group )/;
-const UNCAUGHT_AT = /^(?:\/|node:|file:)\S*:\d+$/; // where an error was that Node ends of
-const TRACEBACK = /(?:^|[\s|])(Traceback|Stack) \(most recent call last\):$/;
-const HEADS = [
-  /^(?:panic|fatal error|runtime): /, // Go
-  /^(?:[a-z]\w*\.)+[A-Z][\w$]*(?:: |$)|^Trace(?::|$)/, // Java, console.trace
-  UNCAUGHT_AT,
-];
-const WORDED_HEADS = [
-  TRACEBACK,
-  /(?:Error|Exception|Throwable|Rejection)[\])]?(?::| \[\w+\]: | \(.*:$|$)/,
-  /^\S+:\d+:in [`'].*: /, // Ruby
-];
-const HEAD = anyOf([...HEADS, ...WORDED_HEADS]);
-// What opens a trace: a head, or a frame. To look for a word in all lines that came costs less than
-// a pattern for each, so some patterns are tried only where one of these words is.
-const WORDS = ["Error", "Exception", "Throwable", "Rejection", " (most recent call last):", ":in "];
-const OPENS_WITH_WORD = anyOf([...WORDED_HEADS, RUBY.frame]);
-const OPENS = anyOf([
-  ...HEADS,
-  ...KINDS.filter((kind) => kind !== UNCAUGHT && kind !== RUBY).map(({ frame }) => frame),
+const FRAME = anyOf([...FRAMES, /^[ \t]*\S+:\d+:in [`'][^']*'$/]); // Ruby
+const CARET = /^\s*[~^]*\^[~^]*$/; // below the source that it points at
+const EXCERPT = /^ *\d+ \| /; // the source, as Bun shows it; Node has its place above it
+const TRACEBACK = /(?:^|[\s|])Traceback \(most recent call last\):$/;
+const RUBY_HEAD = /^\S+:\d+:in [`'].*: /;
+// To look for words in all that came costs less than a pattern for each line.
+const WORDS = ["Error", "Exception", "Throwable", "Rejection", "call last):", ":in ", " panic "];
+const LEVEL = /\b(?:ERR(?:OR)?|WARN(?:ING)?|CRIT(?:ICAL)?|FATAL|SEVERE)\b|\[(?:error|critical) *\]/;
+const WORDED = anyOf([
+  /(?:Error|Exception|Throwable|Rejection)[\])]?(?::| - | \[\w+\]: | \(.*:$|$)|\bException (?:in|ign)/,
+  /^\S+:\d+:in [`']|\(most recent call last\):$| panic (?:serving|recovered)/,
+  LEVEL,
 ]);
-// The same of many lines, with no blank that might be a newline; and what else is not only text.
-const SPECIAL = new RegExp(`\\n(?:${OPENS.source}|${OBJECT.source}|${NGINX_ERROR.source})`, "m");
-const LOGGER =
-  /\b(?:err(?:or)?|fatal|critical|severe|warn(?:ing)?|info|notice|debug|fail\w*)\b|^\W?\d{4}[-/]\d\d[-/]\d\d|^#<Thread:/i;
+const BEGINNING = anyOf([
+  /^(?:error|fail|crit|panic|fatal error|runtime|PHP [\w ]+|\(node:\d+\) \w+): |^--- Logging error/,
+  /^(?:[a-z]\w*\.)+[A-Z][\w$]*(?:: |$)|^Trace(?::|$)|^Unhandled exc/,
+  /^(?:\/|node:|file:)[^\s:]*:\d+$/,
+  EXCERPT,
+]);
+const HEAD = anyOf([WORDED, BEGINNING]);
+const BARE = anyOf([...FRAMES, BEGINNING]); // what opens one without a word
+const OPENS = anyOf([BARE, WORDED]);
+const INDENTED = /^(?:\t| {2})(?!\s*\+ Exception Group )/; // programs list things behind one blank
+const LISTED = anyOf([
+  /^(?: --->|Caused by: |Suppressed: |Wrapped by: |--- End of |[}\])>]+[,;]?$|\} \{$|Emitted ')/,
+  /^(?:During handling of |The above exc|Call stack:$|Message: |Arguments: |future: <|"""$)/,
+  /^(?:\[SQL: |\[parameters: |\(Background on |\[signal |\.\.\.|created by |exit status |runtime: sp)/,
+  /^(?:(?:PHP)? +thrown in |(?:PHP )?Stack trace:$|\[stacktrace|\[previous exc|Next |"\}|Did you )/,
+  /^(?:Node\.js v|Bun v|\(Use `node |Require stack:|- \/|Stack backtrace:$)/,
+  EXCERPT,
+]);
+/** Below lines that end like the first, what looks like the second goes on. */
+const PAIRS: [RegExp, RegExp][] = [
+  [/^(?:\/|node:|file:)[^\s:]*:\d+(?:\n.*){0,2}\n?$|(?:^|\n) *\d+ \| .*\n *\^$/, /./], // Node's, Bun's
+  [/(?:^|\n)(?:(?:During handl|The above exc|Exception ign|--- Log).*|""")\n*$/, TRACEBACK],
+  [/\n[ \t]+(?:(?:\d{1,5}: )?from \S+:\d.*|\.\.\. \d+ levels\S*)$/, RUBY_HEAD], // a cause
+  [/(?:\.(?:go|s):\d|\ngoroutine |^goroutine |\nruntime st).*$/, /^\S+\(.*\)$|^[\w./*()-]+$/],
+  [/(?:^|\n)runtime: .*$/, /^fatal error: /],
+];
+/** How loggers begin a line: with a time, a level, an address, fields or an object. */
+const STAMP = anyOf([
+  /^\W{0,2}(?:[A-Z], \[)?\d{2,4}[-/:.]\w{2,3}[-/:.]\d|^[A-Z][a-z]{2} [ \d]\d[ ,]/,
+  /^\W{0,2}(?:TRACE|DEBUG|INFO|NOTICE|WARN|ERROR|CRITICAL|FATAL|SEVERE|PANIC|ALERT)/,
+  /^(?:info|warn|error|debug|http|verbose|fail|crit|dbug|trce): |^\[(?!stacktrace)\w+ *\]/,
+  /^\d+(?:\.\d+){3}\b|^\w+=\S+ .*\w=|^\s*\{"/,
+]);
+const BELOW_MESSAGE = anyOf([FRAME, CARET, /^(?:During handling of|The above exception) /]);
+const TELLS = anyOf([STAMP, BELOW_MESSAGE, HEAD]);
+// What may be more than text among many lines, where a blank must not be a newline.
+const SPECIAL = new RegExp(`\\n(?:${anyOf([BARE, OBJECT, NGINX_ERROR]).source})`, "m");
 
 function anyOf(patterns: RegExp[]): RegExp {
   return new RegExp(patterns.map(({ source }) => source).join("|"));
 }
 
-/** The lines that are held, and what they are as far as is known. */
+/** The lines that are held. */
 type Trace = {
   lines: string[];
   bytes: number; // of them as JSON
-  kind: Kind | undefined; // undefined: nothing has proved yet that it is a trace
-  endsBelow: boolean; // one line that is not indented belongs to it, below the frames
-  rest: Kind | undefined; // of which more may come late, as an entry of its own
+  proven: boolean; // there is a frame
+  heldUntil: number; // milliseconds, as performance.now() has them
 };
 
+const noTrace = (): Trace => ({ lines: [], bytes: 0, proven: false, heldUntil: 0 });
+
 /** Of the lines of one read, those that are over: each a message, or joined to one. */
-function withTracesJoined(text: string, trace: Trace): string[] {
-  const lines = text.split("\n");
-  const worded = WORDS.some((word) => text.includes(word));
+function joined(text: string, trace: Trace): string[] {
   const messages: string[] = [];
-  for (let i = 0; i < lines.length; i++) {
-    const line = lines[i] ?? "";
-    const says = line.length > TELLING ? line.slice(0, TELLING) : line;
-    const opens = OPENS.test(says) || (worded && OPENS_WITH_WORD.test(says));
-    if (!opens && !isOpen(trace) && !trace.rest) {
+  const read = text.split("\n");
+  for (const [i, line] of read.entries()) {
+    const says = told(line);
+    if (trace.lines.length && !goesOn(trace, read, i)) messages.push(...released(trace));
+    const opens = !trace.lines.length;
+    if (opens && (says.startsWith("{") || !OPENS.test(says))) {
       messages.push(line);
       continue;
     }
-    const frame = frameOf(says);
-    if (isOpen(trace) && !goesOn(trace, says, frame, lines, i)) messages.push(...released(trace));
-    if (!isOpen(trace)) {
-      const { rest } = trace;
-      trace.rest = undefined;
-      if (rest && (frame === rest || rest.on.test(says))) trace.kind = rest;
-      else if (!opens) {
-        messages.push(line);
-        continue;
-      }
-      trace.lines.push(...inFront(messages, says));
-      trace.endsBelow = frame === PYTHON; // of a script that is not Python
-    }
+    if (opens) trace.lines.push(...headAbove(messages, says));
     const bytes = Buffer.byteLength(JSON.stringify(line));
-    if (trace.lines.length > 0 && trace.bytes + bytes > ENTRY - 1000) {
-      messages.push(...(trace.kind ? [trace.lines.join("\n")] : trace.lines));
-      Object.assign(trace, { lines: [], bytes: 0 });
-    }
+    if (trace.bytes + bytes > ENTRY - 1000) messages.push(...released(trace));
     trace.lines.push(line);
     trace.bytes += bytes;
-    if (frame && (!trace.kind || trace.kind === UNCAUGHT)) trace.kind = frame;
-    const [, head] = TRACEBACK.exec(says) ?? [];
-    if (head || /^\S/.test(line)) trace.endsBelow = head === "Traceback" && !/[|+]/.test(says);
+    trace.proven ||= FRAME.test(says) || CARET.test(says) || /^(?:Bun|Node\.js) v\d/.test(says);
+    if (opens || (trace.proven && says)) trace.heldUntil = performance.now() + HELD;
   }
   return messages;
 }
 
-function isOpen({ lines, kind }: Trace): boolean {
-  return lines.length > 0 || kind !== undefined;
+/** The beginning of a line, without colours. */
+function told(line = ""): string {
+  const says = line.length > TELLING ? line.slice(0, TELLING) : line;
+  return says.includes("\x1b") ? says.replaceAll(/\p{Cc}\[[\d;]*m/gu, "") : says;
 }
 
-/** The logger's line that came in the same read, or the head of frames that looks like none. */
-function inFront(messages: string[], line: string): string[] {
-  const from = messages.at(-1) === "" ? -2 : -1; // Spring has an empty line between
-  const front = messages.at(from) ?? "";
-  const hasNone = INDENTED.test(line) && !HEAD.test(line) && !PYTHON.frame.test(line);
-  const isHead = hasNone && from === -1 && front !== "";
-  const isWhole = front.includes("\n") || OBJECT.test(front);
-  return (isHead || LOGGER.test(front)) && !isWhole ? messages.splice(from) : [];
+/** What came directly above a head that it announces, or above frames that have no head. */
+function headAbove(messages: string[], says: string): string[] {
+  const above = messages.at(-1) || "\n";
+  const announces = TRACEBACK.test(says) ? /error|exc|fail|:$/i : /:$/;
+  const isHead = HEAD.test(says)
+    ? announces.test(above) && !STAMP.test(says)
+    : /^\s+(?!\s*File )|^#0/.test(says);
+  return isHead && !above.includes("\n") && !OBJECT.test(above) ? messages.splice(-1) : [];
 }
 
-/** Whether a line belongs to what is held. */
-function goesOn(
-  { lines, kind, endsBelow }: Trace,
-  line: string,
-  frame: Kind | undefined,
-  read: string[],
-  i: number,
-): boolean {
-  const last = lines.at(-1) ?? "of an entry that was full";
-  if (line === "") return true;
-  if (line.startsWith("{")) return false;
-  if (!kind)
-    return (
-      (frame && frame !== UNCAUGHT) ||
-      INDENTED.test(line) ||
-      UNCAUGHT_AT.test(last) ||
-      /^(?:\[signal|runtime:|fatal error:) /.test(line) ||
-      isAboveFrame(read, i)
-    );
-  if (last === "" && kind.gap.test(line)) return true;
-  if (last !== "" && (endsBelow || INDENTED.test(line) || kind.on.test(line))) return true;
-  if (last !== "" && kind.frame.test(line)) return true;
-  // A cause's message may have more lines, as its head's may.
-  const said = lines.findLast((one) => one !== "") ?? "";
-  const inMessage = /^ +---> /.test(said) || !(INDENTED.test(said) || kind.frame.test(said));
-  return kind !== GO && inMessage && isAboveFrame(read, i, kind);
+/** Whether the i-th line that was read belongs to what is held. */
+function goesOn({ lines: held, proven }: Trace, read: string[], i: number): boolean {
+  const says = told(read[i]);
+  const above = held.slice(-4).map(told).join("\n");
+  const said = told(held.findLast((line) => line !== ""));
+  const isDue =
+    endsTraceback(held, says) || PAIRS.some(([one, next]) => one.test(above) && next.test(says));
+  if (STAMP.test(says)) return isDue && /^[\w.]+(?:: |:?$)/.test(says);
+  if (isDue || says === "" || FRAME.test(says) || LISTED.test(says)) return true;
+  if (INDENTED.test(says) && (held.at(-1) !== "" || !FRAME.test(said))) return true;
+  if (FRAME.test(said)) return false;
+  if (!HEAD.test(says)) return isOfMessage(read.slice(i, i + 20).map(told));
+  if (proven || held.length > i) return false; // or came earlier
+  return STAMP.test(told(held[0])) || TRACEBACK.test(says);
 }
 
-/** Whether it is a further line of a message, as far as this read tells: a frame is the next that says. */
-function isAboveFrame(read: string[], i: number, kind?: Kind): boolean {
-  for (const full of read.slice(i, i + 20)) {
-    const line = full.slice(0, TELLING);
-    if (HEAD.test(line) || LOGGER.test(line) || OBJECT.test(line)) return false;
-    if (kind === PYTHON && kind.gap.test(line)) return true; // its frames come below a head of theirs
-    const frame = frameOf(line);
-    if (frame && frame !== UNCAUGHT) return !kind || (frame === kind && kind !== PYTHON);
-  }
-  return false;
+/** Whether it is the error that stands below the frames of Python's traceback. */
+function endsTraceback(held: string[], says: string): boolean {
+  if (/^\s|^$/.test(says) || (held.at(-1) === "" && !WORDED.test(says))) return false;
+  const outermost = told(held.findLast((line) => /^[^\s>]/.test(told(line))) ?? held[0]);
+  return /^(?!\s*[|+]).*Traceback \(most recent call last\):$|^\s+File /.test(outermost);
 }
 
-function frameOf(line: string): Kind | undefined {
-  return KINDS.find((kind) => kind.frame.test(line));
+/** Whether the first of these is a further line of a message: by the next that tells. */
+function isOfMessage([line = "", ...below]: string[]): boolean {
+  const [next = ""] = below;
+  if (/^[\w.]+$/.test(line) && INDENTED.test(next) && !FRAME.test(next)) return true; // a bad field
+  const telling = below.find((other) => TELLS.test(other)) ?? "";
+  return BELOW_MESSAGE.test(telling) && !STAMP.test(telling) && !/^\s*File /.test(telling);
 }
 
 /** What was held: the trace, and the empty lines behind it. What was none is as many lines as before. */
 function released(trace: Trace): string[] {
-  const { lines, kind } = trace;
-  const end = kind ? lines.findLastIndex((line) => line !== "") + 1 : 0;
-  Object.assign(trace, { lines: [], bytes: 0, kind: undefined, endsBelow: false });
+  const { lines, proven } = trace;
+  const end = proven ? lines.findLastIndex((line) => line !== "") + 1 : 0;
+  Object.assign(trace, noTrace());
   return end ? [lines.slice(0, end).join("\n"), ...lines.slice(end)] : lines;
 }
 
@@ -1857,10 +1833,11 @@ async function writeByThread(fd: number, bytes: Uint8Array): Promise<void> {
 
 type Pipe = { source: AsyncIterable<Uint8Array>; readEnd: number; writeEnd: number };
 
-function isUnread({ readEnd }: Pipe): boolean {
+/** Bytes in a pipe. With a tenth of a CPU what a dead process wrote may wait there for a while. */
+function unread({ readEnd }: Pipe): number {
   const waiting = new Int32Array(1);
   libc?.ioctl(readEnd, FIONREAD, waiting);
-  return waiting[0] !== 0;
+  return waiting[0] ?? 0;
 }
 
 /** child_process's own "pipe" is a socket, and nginx cannot open /dev/stdout on one. */
