@@ -406,7 +406,8 @@ function hintFor({ child, code, after = 0 }: End): string {
     return ": the & at the end of its line puts it into the background: leave that out";
   if (child && code === 0 && livesOn(child))
     return `: it lives on in the background; ${FOREGROUND}`;
-  if (child && code === 0 && after < 1000)
+  const others = table.filter((row) => !row.release && row !== child?.row);
+  if (child && code === 0 && after < 1000 && others.length)
     return ": it was done at once; keep a server in the foreground (nginx with `daemon off;`), make a one-off command a `release:` line, leave out a line for a build or a shell";
   if (code === 0 && children.some(({ row, end }) => !row.release && !end))
     return ", and so the container ends; it may end alone as `release:`, or with `; exec sleep infinity` behind it";
