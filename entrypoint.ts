@@ -401,19 +401,26 @@ async function lastWords(child: Child | undefined): Promise<void> {
   await within(PATIENCE, child?.logs);
 }
 
-function hintFor({ child, code, after = 0 }: End): string {
-  if (child && code === 0 && /[^&]&\s*$/.test(child.row.command))
-    return ": the & at the end of its line puts it into the background: leave that out";
-  if (child && code === 0 && livesOn(child))
-    return `: it lives on in the background; ${FOREGROUND}`;
-  const others = table.filter((row) => !row.release && row !== child?.row);
-  if (child && code === 0 && after < 1000 && others.length)
-    return ": it was done at once; keep a server in the foreground (nginx with `daemon off;`), make a one-off command a `release:` line, leave out a line for a build or a shell";
-  if (code === 0 && children.some(({ row, end }) => !row.release && !end))
-    return ", and so the container ends; it may end alone as `release:`, or with `; exec sleep infinity` behind it";
+function hintFor(end: End): string {
+  const { child, code } = end;
+  if (child && code === 0) return hintForDone(child, end);
   if (code !== 137 || oomKills() <= oomKillsBefore()) return "";
   const limit = Number(cgroup("memory", "memory.limit_in_bytes", "memory.max")) / 2 ** 20;
   return `: out of memory, the limit is ${Math.round(limit)} MiB; raise it or use less`;
+}
+
+/** What may be meant by one that has ended with 0. One that is alone may be meant as it is. */
+function hintForDone(child: Child, { after = 0 }: End): string {
+  const { command } = child.row;
+  const atOnce = after < 1000;
+  if (/[^&]&\s*$/.test(command))
+    return ": the & at the end of its line puts it into the background: leave that out";
+  if (livesOn(child)) return `: it lives on in the background; ${FOREGROUND}`;
+  if (atOnce && /\bnginx\b|\bservice\b|daemon/.test(command)) return `: ${FOREGROUND}`;
+  if (!table.some((row) => row !== child.row && !row.release)) return "";
+  return atOnce
+    ? ": it was done at once; make a one-off command a `release:` line, and leave out a line for a build or a shell"
+    : ", and so the container ends; it may end alone as `release:`, or with `; exec sleep infinity` behind it";
 }
 
 /** Whether it has daemonized: its group is still there, or its place still answers. */
