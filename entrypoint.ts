@@ -248,7 +248,7 @@ function launch(row: Row): Child {
     row,
     pid: leader.pid ?? 0,
     startedAt,
-    exit: leader.then((output) => ended(child, output)),
+    exit: Promise.resolve(leader).then((output) => ended(child, output)), // zx's own are slow
     end: undefined,
     sent: new Set(),
     logs: Promise.all(
@@ -510,7 +510,8 @@ async function drain(end: End): Promise<boolean> {
     for (const child of plan.left)
       if (isNext(child, plan, now) && child !== busy) askTree(child, plan);
     const exits = plan.left.filter((child) => !child.end).map((child) => child.exit);
-    if (!(await within(wait, Promise.race(exits)))) look();
+    if (await within(wait, Promise.race(exits))) await turn(); // many may end at once
+    else look();
     const before = plan.left.length;
     plan.left = plan.left.filter((child) => !isGone(child));
     if (plan.left.length < before) wait = LOOK;
