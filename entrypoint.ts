@@ -10,6 +10,7 @@ import { $, type ProcessOutput, which } from "zx/core";
 
 /** The bash script: start each in turn, `wait -n`, end the others, exit with the first one's code. */
 async function main(argv: string[]): Promise<number> {
+  avoidThreads();
   process.on("exit", leaveNothing);
   readEnvironment();
   await openOutput();
@@ -1845,9 +1846,34 @@ async function openLibc() {
       _exit: { args: ["i32"], returns: "void" },
     }).symbols;
   } catch {
-    return undefined; // macOS
+    return undefined; // macOS; no executable memory
   }
 }
+
+/**
+ * JavaScriptCore aborts where it cannot make a thread, so where processes are limited it makes none. It
+ * takes that from the environment as it starts: it is started anew in its place, execve(2).
+ */
+function avoidThreads(): void {
+  const before = env[BEFORE];
+  if (before) {
+    for (const name of [BEFORE, ...Object.keys(THREADLESS)]) delete env[name];
+    Object.assign(env, JSON.parse(before));
+  } else if (onBun && hasProcessLimit()) {
+    const words = contents("/proc/self/cmdline").split("\0").slice(0, -1);
+    const own = Object.keys(THREADLESS).map((name) => [name, env[name]]);
+    const saved = { [BEFORE]: JSON.stringify(Object.fromEntries(own)) };
+    process.execve?.(link("/proc/self/exe"), words, { ...env, ...THREADLESS, ...saved });
+  }
+}
+
+const THREADLESS = {
+  BUN_JSC_useConcurrentJIT: "0",
+  BUN_JSC_useConcurrentGC: "0",
+  BUN_JSC_numberOfGCMarkers: "1",
+  BUN_JSC_useWarmUpMarkedBlocks: "0",
+};
+const BEFORE = "ENTRYPOINT_BEFORE"; // what children get in place of these
 
 function freeMemory(): void {
   if (onBun) Bun.shrink();
@@ -1941,7 +1967,8 @@ function pipeByLibc(): Pipe {
 
 function pipeByFifo(): Pipe {
   const path = join(directory, "fifo");
-  $({ ...ZX, sync: true })`${`mkfifo ${quoted(path)}`}`;
+  if (onBun) Bun.spawnSync(["mkfifo", path]);
+  else $({ ...ZX, sync: true })`${`mkfifo ${quoted(path)}`}`;
   const { O_RDONLY, O_WRONLY, O_NONBLOCK } = fs.constants;
   const readEnd = fs.openSync(path, O_RDONLY | O_NONBLOCK); // without it, it waits for a writer
   const writeEnd = fs.openSync(path, O_WRONLY);
@@ -2214,6 +2241,13 @@ function send(pid: number, signal: number): { there: boolean; denied: boolean } 
 function oomKills(): number {
   const events = cgroup("memory", "memory.oom_control", "memory.events");
   return Number(/^oom_kill (\d+)/m.exec(events)?.[1] ?? 0);
+}
+
+/** Whether somebody has set one: the kernel's own is half of the threads that it can count. */
+function hasProcessLimit(): boolean {
+  const [, most] = /^Max processes +(\d+)/m.exec(contents("/proc/self/limits")) ?? [];
+  const usual = Math.floor(Number(contents("/proc/sys/kernel/threads-max")) / 2);
+  return Number(most) < usual || /^\d/.test(cgroup("pids", "pids.max"));
 }
 
 /** The first of these files that this container's cgroup has: v1 or v2, own mount or the host's. */
