@@ -80,7 +80,7 @@ const table: Row[] = [];
 const children: Child[] = []; // in the order of their start
 const ends: End[] = []; // of processes, in the order in which they came
 const stopAsked = Promise.withResolvers<End>();
-const signalled = { first: "", handledAt: Number.POSITIVE_INFINITY, killing: "" };
+const signalled = { first: "", handledAt: Number.POSITIVE_INFINITY, second: "", killing: "" };
 let ending = false; // what ends the container is known
 let graceEnds = Number.POSITIVE_INFINITY; // milliseconds, as performance.now() has them
 let directory = ""; // of this run, private
@@ -90,7 +90,8 @@ const oomKillsBefore = once(oomKills); // asked for soon after the first start
 let placesToldOf = false; // of those who listen without a word of it in their line
 const asked = new Map<string, Asked>(); // at the stop, by id of a process
 const onTerminal = once(hasTerminal);
-const moved = { read: 0, written: 0 }; // bytes: they stand still when a reader stalls
+let bytesRead = 0; // of what the processes wrote
+const lately = { at: 0, bytes: 0 }; // milliseconds, and bytes that were read by then
 const openPipes = new Set<Pipe>(); // of which the end has not come yet
 let descriptorFlags: number[] = []; // of stdout and stderr, as they were
 let libc: Awaited<ReturnType<typeof openLibc>>; // on Bun
@@ -401,18 +402,26 @@ async function lastWords(child: Child | undefined): Promise<void> {
   await within(PATIENCE, child?.logs);
 }
 
-function hintFor({ child, code, after = 0 }: End): string {
-  if (child && code === 0 && /[^&]&\s*$/.test(child.row.command))
-    return ": the & at the end of its line puts it into the background: leave that out";
-  if (child && code === 0 && livesOn(child))
-    return `: it lives on in the background; ${FOREGROUND}`;
-  if (child && code === 0 && after < 1000)
-    return ": it was done at once; keep a server in the foreground (nginx with `daemon off;`), make a one-off command a `release:` line, leave out a line for a build or a shell";
-  if (code === 0 && children.some(({ row, end }) => !row.release && !end))
-    return ", and so the container ends; it may end alone as `release:`, or with `; exec sleep infinity` behind it";
+function hintFor(end: End): string {
+  const { child, code } = end;
+  if (child && code === 0) return hintForDone(child, end);
   if (code !== 137 || oomKills() <= oomKillsBefore()) return "";
   const limit = Number(cgroup("memory", "memory.limit_in_bytes", "memory.max")) / 2 ** 20;
   return `: out of memory, the limit is ${Math.round(limit)} MiB; raise it or use less`;
+}
+
+/** What may be meant by one that has ended with 0. One that is alone may be meant as it is. */
+function hintForDone(child: Child, { after = 0 }: End): string {
+  const { command } = child.row;
+  const atOnce = after < 1000;
+  if (/[^&]&\s*$/.test(command))
+    return ": the & at the end of its line puts it into the background: leave that out";
+  if (livesOn(child)) return `: it lives on in the background; ${FOREGROUND}`;
+  if (atOnce && /\bnginx\b|\bservice\b|daemon/.test(command)) return `: ${FOREGROUND}`;
+  if (!table.some((row) => row !== child.row && !row.release)) return "";
+  return atOnce
+    ? ": it was done at once; make a one-off command a `release:` line, and leave out a line for a build or a shell"
+    : ", and so the container ends; it may end alone as `release:`, or with `; exec sleep infinity` behind it";
 }
 
 /** Whether it has daemonized: its group is still there, or its place still answers. */
@@ -425,43 +434,11 @@ function livesOn(child: Child): boolean {
 // exit. Cloud Run and `docker stop` kill after 10 s, so it takes ENTRYPOINT_GRACE, 9 s, at most. The
 // exit code is 0 when all ended as they were asked to.
 
-/** A stop on its way. Times are milliseconds, as performance.now() has them. */
-type Stop = {
-  left: Child[]; // in the order of the table
-  roles: Map<Child, Role>;
-  filters: Set<string>; // ids of processes
-  sockets: () => Sockets; // as they are at this look
-  halfway: number; // longer nobody waits for a front above it, nor by a port that it only seems to need
-  hurry: number; // those are told again to whom SIGTERM means "now"
-  lastCall: number; // all are asked who were not
-  deadline: number; // SIGKILL
-};
-
 /** The front holds the public port. One that is only seen to listen may be a worker with metrics. */
 type Role = "front" | "serves" | "seems to serve";
 
 const PATIENCE = 100; // milliseconds for what ends by itself once another has
 const LOOK = 4; // milliseconds until one looks at those that were asked
-
-function askToStop(signal: NodeJS.Signals, code: number): void {
-  stopAsked.resolve({ kind: "stop", why: signal, code });
-  if (!signalled.first)
-    turn().then(() => {
-      signalled.handledAt = performance.now(); // what a stop does first may take a while
-    });
-  signalled.first ||= signal;
-  // timeout(1) sends its signal twice within 0.1 ms, npm a Ctrl-C within 1 ms.
-  if (signal === signalled.first && performance.now() < signalled.handledAt + 20) return;
-  if (signal === "SIGINT" || (onTerminal() && STOPS.some((other) => other === signal))) {
-    signalled.killing = signal;
-    graceEnds = performance.now();
-  } else {
-    // A platform's: a preStop hook's, then the kubelet's, which has SIGKILL to end us.
-    const names = children.filter(({ gone }) => !gone).map(({ row }) => row.name);
-    const left = duration(Math.max(0, graceEnds - performance.now()));
-    say(`${signal}: stopping already; ${names.join(", ")} may take ${left} more`);
-  }
-}
 
 /** Ends them all, whatever it is that ends the container. Gives the exit code. */
 async function stop(end: End): Promise<number> {
@@ -471,7 +448,7 @@ async function stop(end: End): Promise<number> {
   const isCrash = end.kind !== "stop" && end.code !== 0;
   graceEnds = Math.min(graceEnds, since + settings.grace * (isCrash ? 500 : 1000));
   if (end.kind !== "stop") {
-    await Promise.all([tell(end), drain(end)]); // what lives on is told before it is asked
+    await Promise.all([tellOfEnd(end), drain(end)]); // what lives on is told before it is asked
     return end.code;
   }
   const killed = await drain(end);
@@ -482,7 +459,7 @@ async function stop(end: End): Promise<number> {
   return code;
 }
 
-async function tell(end: End): Promise<void> {
+async function tellOfEnd(end: End): Promise<void> {
   await lastWords(end.child);
   say(end.why + hintFor(end), end.code === 0 ? "WARNING" : "ERROR");
 }
@@ -520,28 +497,30 @@ async function drain(end: End): Promise<boolean> {
   return false;
 }
 
-function planOfStop(): Stop {
+/** What is known when the stop begins. Times are milliseconds, as performance.now() has them. */
+function planOfStop() {
   const since = performance.now();
   const total = graceEnds - since;
+  const sockets = once(openSockets);
   look();
-  const left = table.flatMap((row) => children.filter((child) => child.row === row));
-  const plan: Stop = {
-    left: left.filter((child) => !isGone(child)),
-    roles: new Map(),
-    filters: new Set(),
-    sockets: once(openSockets),
-    halfway: since + total / 2,
-    hurry: graceEnds - Math.min(1500, total / 2),
-    lastCall: graceEnds - Math.min(1000, total / 5),
-    deadline: graceEnds,
+  const inTable = table.flatMap((row) => children.filter((child) => child.row === row));
+  const left = inTable.filter((child) => !isGone(child));
+  return {
+    left, // in the order of the table
+    roles: rolesOf(left, sockets),
+    filters: new Set(left.flatMap(({ tree }) => filtersOf(tree, sockets))), // ids of processes
+    sockets, // as they are at this look
+    halfway: since + total / 2, // who only seems to be needed, or stands below the front, waits no longer
+    hurry: graceEnds - Math.min(1500, total / 2), // some are told again, to whom SIGTERM means "now"
+    lastCall: graceEnds - Math.min(1000, total / 5), // all are asked who were not
+    deadline: graceEnds, // SIGKILL
   };
-  plan.roles = rolesOf(plan);
-  plan.filters = new Set(plan.left.flatMap(({ tree }) => filtersOf(tree, plan.sockets)));
-  return plan;
 }
 
+type Stop = ReturnType<typeof planOfStop>;
+
 /** What /proc shows when the stop begins. Who is not in it serves nobody. */
-function rolesOf({ left, sockets }: Stop): Map<Child, Role> {
+function rolesOf(left: Child[], sockets: () => Sockets): Map<Child, Role> {
   const roles = new Map<Child, Role>();
   const listening: Child[] = []; // with no word of it in its line
   const fronts: Child[] = [];
@@ -642,7 +621,9 @@ function readEnvironment(): void {
   settings.appPort = placeOf(setting("APP_PORT", isPlace, PLACE) ?? `${appPort}`);
   settings.grace = Number(setting("ENTRYPOINT_GRACE", isSeconds, SECONDS) ?? grace);
   settings.ready = Number(setting("ENTRYPOINT_READY", isSeconds, SECONDS) ?? ready);
-  const usual = env.K_SERVICE || env.CLOUD_RUN_JOB ? "json" : log;
+  // Knative sets K_SERVICE as well; Cloud Run is no Kubernetes.
+  const isCloudRun = (env.K_SERVICE || env.CLOUD_RUN_JOB) && !env.KUBERNETES_SERVICE_HOST;
+  const usual = isCloudRun ? "json" : log;
   settings.log = (setting("ENTRYPOINT_LOG", isLog, "text, json or raw") as typeof log) ?? usual;
   settings.static = resolve(env.ENTRYPOINT_STATIC || settings.static);
   readTemplate();
@@ -928,7 +909,7 @@ function passOn(name: NodeJS.Signals): void {
   for (const p of topDown) topDown.push(...p.below);
   const handlers = topDown.filter((p) => handles(p, signal));
   const dark = topDown.slice(0, 1).filter((p) => signalMask(p.pid, ["SigCgt"]) === undefined);
-  const inTurn = [...handlers.filter(knownServer), ...dark, ...handlers];
+  const inTurn = [...handlers.filter(ownSignal), ...dark, ...handlers];
   if (inTurn.some((p) => send(p.pid, signal).there)) return; // some may have gone meanwhile
   say(`${name}: ${row?.name} does not handle it, so nobody gets it`, "WARNING");
 }
@@ -948,40 +929,47 @@ function hasTerminal(): boolean {
   }
 }
 
+function askToStop(signal: NodeJS.Signals, code: number): void {
+  stopAsked.resolve({ kind: "stop", why: signal, code });
+  if (!signalled.first)
+    turn().then(() => {
+      signalled.handledAt = performance.now(); // what a stop does first may take a while
+    });
+  signalled.first ||= signal;
+  // timeout(1) sends its signal twice within 0.1 ms, npm a Ctrl-C within 1 ms.
+  if (signal === signalled.first && performance.now() < signalled.handledAt + 20) return;
+  if (signal === "SIGINT" || (onTerminal() && STOPS.some((other) => other === signal))) {
+    signalled.killing = signal;
+    graceEnds = performance.now();
+  } else if (!signalled.second) {
+    // A platform's: a preStop hook's, then the kubelet's, which has SIGKILL to end us.
+    signalled.second = signal;
+    const names = children.filter(({ gone }) => !gone).map(({ row }) => row.name);
+    const left = duration(Math.max(0, graceEnds - performance.now()));
+    say(`${signal}: stopping already; ${names.join(", ")} may take ${left} more`);
+  }
+}
+
 // ---- who is asked to stop: from the leader of a tree down, the first that handles its signal, and it
 // alone, for it tells its own. What would only pass the signal on is left alone, and ends when the
 // server has.
 
 // What makes a program finish its requests, where SIGTERM drops them; by comm, see proc(5). Each was
-// tried with the real program. To some SIGTERM means "now", in milliseconds and with 0.
-const SERVERS = new Map<string, { signal: number; hurries?: typeof SIGTERM }>([
-  ["nginx", { signal: signals.SIGQUIT, hurries: SIGTERM }],
-  ["openresty", { signal: signals.SIGQUIT, hurries: SIGTERM }],
-  ["php-fpm", { signal: signals.SIGQUIT, hurries: SIGTERM }],
-  ["haproxy", { signal: signals.SIGUSR1, hurries: SIGTERM }],
-  ["unicorn", { signal: signals.SIGQUIT }],
-  ["uwsgi", { signal: signals.SIGINT }], // SIGTERM reloads it, and SIGQUIT with its option die-on-term
-  ["apache2", { signal: signals.SIGWINCH }],
-  ["httpd", { signal: signals.SIGWINCH }],
-  ["lighttpd", { signal: signals.SIGINT }],
-  ["postgres", { signal: signals.SIGINT }],
-]);
+// tried with the real program. SIGTERM reloads uwsgi, and so does SIGQUIT with its option die-on-term.
+const STOP_SIGNALS = {
+  SIGQUIT: "nginx openresty php-fpm unicorn",
+  SIGUSR1: "haproxy",
+  SIGWINCH: "apache2 httpd",
+  SIGINT: "lighttpd postgres uwsgi",
+} as const;
+const HURRIED = /^(nginx|openresty|php-fpm|haproxy)$/; // SIGTERM is "now" to them, and they end with 0
 // These pass SIGTERM on to the server, or kill it soon after. They end when it has.
-const RELAYS = new Set(
-  `su runuser sudo timeout unshare script tini tini-static docker-init dumb-init catatonit`.split(
-    " ",
-  ),
-);
-const SHELLS = new Set("sh ash dash bash busybox zsh ksh mksh".split(" "));
+const RELAYS =
+  /^(su|runuser|sudo|timeout|unshare|script|tini(-static)?|(docker|dumb)-init|catatonit)$/;
+const SHELLS = /^-?(a|da|ba|z|k|mk)?sh$|^busybox$/;
 
-/** What was done about a process, by its id. Without a signal it was left alone for now. */
-type Asked = {
-  name: string;
-  signal?: number;
-  at: number; // milliseconds, as performance.now() has them
-  handled: boolean; // what a stop changes in it, as it was before
-  listened: boolean;
-};
+/** How a process was when it was sent a signal, or without one was left alone. */
+type Asked = { name: string; at: number; signal: number; tellsItsOwn: boolean; listened: boolean };
 
 function askTree(child: Child, plan: Stop): void {
   for (const p of rootsOf(child.tree)) ask(p, child, plan);
@@ -995,74 +983,61 @@ function ask(p: Process, child: Child, plan: Stop, relayAbove?: Process): void {
     askBelowTold(p, child, plan);
     return;
   }
-  const signal = child.row.stopSignal ?? knownServer(p)?.signal ?? SIGTERM;
-  const isHandler = handles(p, signal);
-  const relay = isRelay(p, isHandler) ? p : relayAbove;
-  // Every shell catches SIGINT while it waits, trap or not.
-  const hasTrap = !(isShell(p) && signal === SIGINT) || handles(p, SIGTERM);
-  if (isHandler && hasTrap && relay !== p) {
+  const signal = child.row.stopSignal ?? ownSignal(p) ?? SIGTERM;
+  const isTrap = isShell(p) && tellsItsOwn(p, signal); // it would pass SIGTERM on to a known server
+  const relay = RELAYS.test(p.name) || (isTrap && allBelow(p).some(ownSignal)) ? p : relayAbove;
+  if (tellsItsOwn(p, signal) && relay !== p) {
     leaveAlone(allBelow(p), plan);
-    sendOnce(p, signal, child, plan);
+    tell(p, signal, child, plan);
     return;
   }
   // A loop would start the server again, so its shell is told first.
   if (relay && p.below.length) leaveAlone([p], plan);
-  else sendOnce(p, isHandler ? signal : SIGTERM, child, plan);
+  else tell(p, handles(p, signal) ? signal : SIGTERM, child, plan);
   for (const q of p.below) ask(q, child, plan, relay);
 }
 
-/** It would pass SIGTERM on: by its nature, or as a shell with a trap in front of a known server. */
-function isRelay(p: Process, isHandler: boolean): boolean {
-  return RELAYS.has(p.name) || (isHandler && isShell(p) && allBelow(p).some(knownServer));
-}
-
-/** They are its own to tell, but of a shell's in the last second. */
-function askBelowTold(p: Process, child: Child, plan: Stop): void {
-  const before = asked.get(p.id);
-  const server = SERVERS.get(familyName(p));
-  const now = performance.now();
-  leaveAlone(allBelow(p), plan);
-  if (now >= plan.hurry && server?.hurries && before?.signal === server.signal)
-    signalTo(p, server.hurries, child);
-  if (now >= plan.lastCall && isShell(p)) for (const q of p.below) ask(q, child, plan);
-}
-
-/** These may end by themselves, once another has. */
-function leaveAlone(some: Process[], { sockets }: Stop): void {
-  const at = performance.now();
-  for (const p of some) {
-    const before = asked.get(p.id);
-    if (before?.name === p.name) before.at = at;
-    else
-      asked.set(p.id, {
-        name: p.name,
-        at,
-        handled: handles(p, SIGTERM),
-        listened: isListening(p, sockets),
-      });
-  }
-}
-
-/** Whether it was asked, by us or by another that was: it handles its signal no longer, or has closed. */
+/** Whether it was asked, by us or by another that was: it handles SIGTERM no longer, or has closed. */
 function isTold(p: Process, { lastCall, sockets }: Stop): boolean {
   const before = asked.get(p.id);
   if (!before) return false;
   // A program that has taken the place of one that was asked may clean up, but not for ever.
-  if (before.name !== p.name) return before.signal !== undefined && performance.now() < lastCall;
-  if (before.signal !== undefined) return true;
-  return (before.handled && !handles(p, SIGTERM)) || (before.listened && !isListening(p, sockets));
+  if (before.name !== p.name) return before.signal > 0 && performance.now() < lastCall;
+  if (before.signal) return true;
+  return (
+    (before.tellsItsOwn && !handles(p, SIGTERM)) || (before.listened && !isListening(p, sockets))
+  );
+}
+
+/** It tells its own, if it handles signals. In the last second a shell has not. */
+function askBelowTold(p: Process, child: Child, plan: Stop): void {
+  const now = performance.now();
+  const { signal, tellsItsOwn: leads } = asked.get(p.id) ?? noted(p, 0, plan);
+  if (leads) leaveAlone(allBelow(p), plan);
+  if (now >= plan.hurry && HURRIED.test(p.name) && signal === ownSignal(p))
+    tell(p, SIGTERM, child, plan);
+  if (!leads || (now >= plan.lastCall && isShell(p))) for (const q of p.below) ask(q, child, plan);
+}
+
+/** These may end by themselves, once another has. */
+function leaveAlone(some: Process[], plan: Stop): void {
+  for (const p of some) {
+    const before = asked.get(p.id);
+    if (before?.name === p.name) before.at = performance.now();
+    else asked.set(p.id, noted(p, 0, plan));
+  }
+}
+
+function noted(p: Process, signal: number, { sockets }: Stop): Asked {
+  const [handler, listened] = [tellsItsOwn(p, signal || SIGTERM), isListening(p, sockets)];
+  return { name: p.name, at: performance.now(), signal, tellsItsOwn: handler, listened };
 }
 
 /** No one twice: to many a second signal means "at once", in the middle of their work. */
-function sendOnce(p: Process, signal: number, child: Child, { lastCall }: Stop): void {
+function tell(p: Process, signal: number, { row, sent }: Child, plan: Stop): void {
   const before = asked.get(p.id);
-  const now = performance.now();
-  if (before && now < Math.min(before.at + PATIENCE, lastCall)) return;
-  signalTo(p, signal, child);
-}
-
-function signalTo(p: Process, signal: number, { row, sent }: Child): void {
-  asked.set(p.id, { name: p.name, signal, at: performance.now(), handled: true, listened: true });
+  if (before && performance.now() < Math.min(before.at + PATIENCE, plan.lastCall)) return;
+  asked.set(p.id, noted(p, signal, plan));
   sent.add(signal);
   if (send(p.pid, signal).denied)
     say(`${row.name}: ${another(p)} and cannot be asked to stop`, "WARNING");
@@ -1072,50 +1047,27 @@ function another({ name, pid }: Process): string {
   return `${name} (pid ${pid}) is another user's`;
 }
 
-function allBelow(p: Process): Process[] {
-  return p.below.flatMap((q) => [q, ...allBelow(q)]);
+/** Of a server that has one. BusyBox's httpd has the name of another, and not its signal. */
+function ownSignal(p: Process): number | undefined {
+  const [name] =
+    Object.entries(STOP_SIGNALS).find(([, names]) => names.split(" ").includes(p.name)) ?? [];
+  const signal = name && signals[name as NodeJS.Signals];
+  return signal && handles(p, signal) ? signal : undefined;
 }
 
-function familyName({ name }: Process): string {
-  return name.replace(/^(php-fpm).*/, "$1");
-}
-
-/** BusyBox's httpd has the name of a server with a signal of its own, and no such signal. */
-function knownServer(p: Process) {
-  const server = SERVERS.get(familyName(p));
-  return server && handles(p, server.signal) ? server : undefined;
-}
-
-/**
- * Whether it catches or blocks it. A shell blocks all signals for the moment in which it forks: that
- * does not count. Where the masks cannot be read, a shell does not handle it, and any other does.
- */
-function handles(p: Process, signal: number): boolean {
-  if (signal === SIGKILL) return true; // as far as it can be
-  const shell = isShell(p);
-  const mask = signalMask(p.pid, shell ? ["SigCgt"] : ["SigCgt", "SigBlk"]);
-  return mask === undefined ? !shell : isIn(mask, signal);
-}
-
-/** By its first word, for a script bears its own name. */
-function isShell({ pid }: Process): boolean {
-  const [word = ""] = contents(`/proc/${pid}/cmdline`).split("\0");
-  return SHELLS.has(basename(word).replace(/^-/, ""));
+/** Every shell catches SIGINT while it waits, trap or not. */
+function tellsItsOwn(p: Process, signal: number): boolean {
+  return handles(p, signal) && !(signal === SIGINT && isShell(p) && !handles(p, SIGTERM));
 }
 
 /** Those that only read what another writes, as `tee` does, until that ends. */
 function filtersOf(tree: Process[], sockets: () => Sockets): string[] {
-  const writers = new Map<string, Set<Process>>();
-  for (const p of tree)
-    for (const fd of [1, 2]) {
-      const output = link(`/proc/${p.pid}/fd/${fd}`);
-      writers.set(output, (writers.get(output) ?? new Set()).add(p));
-    }
-  const isFilter = (p: Process) => {
-    const input = `/proc/${p.pid}/fd/0`;
-    const others = writers.get(link(input))?.difference(new Set([p]));
-    return others?.size && isFifo(input) && !isListening(p, sockets);
-  };
+  const file = (p: Process, fd: number) => link(`/proc/${p.pid}/fd/${fd}`);
+  const outputs = tree.flatMap((p) => [1, 2].map((fd) => ({ p, output: file(p, fd) })));
+  const isFilter = (p: Process) =>
+    isFifo(`/proc/${p.pid}/fd/0`) &&
+    outputs.some((other) => other.p !== p && other.output === file(p, 0)) &&
+    !isListening(p, sockets);
   return tree.filter(isFilter).map(({ id }) => id);
 }
 
@@ -1270,8 +1222,15 @@ function duration(milliseconds: number): string {
 const NEWLINE = 10;
 const LINE = 65536; // bytes of a line at most; a longer one is cut into pieces
 const TURN = 10; // milliseconds at most that one pipe keeps all else waiting
+const MANY = 4; // milliseconds between two reads
+const REST = 3; // milliseconds
+const FLOOD = 8192; // bytes in a millisecond
 const COLOURS = ["cyan", "yellow", "green", "magenta", "blue"] as const;
 const SELF = "entrypoint";
+const NOTHING: Buffer = Buffer.alloc(0);
+
+/** What whole lines are shown as; of nothing, what is held back. */
+type Show = (lines: Buffer) => Buffer;
 
 /** Where lines are written. */
 type Output = {
@@ -1308,7 +1267,7 @@ async function openOutput(): Promise<void> {
 
 /** Settles when the reader has taken it, or never will. */
 function write(to: Output, text: Buffer): Promise<unknown> {
-  if (to.closed) return to.written;
+  if (to.closed || !text.length) return to.written;
   const whole = to.midLine ? Buffer.concat([Buffer.from("\n"), text]) : text;
   to.midLine = text.at(-1) !== NEWLINE;
   to.pending++;
@@ -1323,7 +1282,6 @@ async function taken(to: Output, bytes: Buffer): Promise<void> {
     lost(to, codeOf(error));
   }
   to.pending--;
-  moved.written += bytes.length;
 }
 
 function lost(to: Output, code: string): void {
@@ -1357,19 +1315,21 @@ async function follow(pipe: Pipe, to: Output, row: Row): Promise<void> {
   openPipes.delete(pipe);
 }
 
-/** Copies lines until the pipe ends. */
+/** Copies lines until the pipe ends: each with the name in front, or as an entry. */
 async function copy(source: AsyncIterable<Uint8Array>, to: Output, row: Row): Promise<void> {
-  if (settings.log === "json") return copyAsEntries(source, to, row);
-  const width = Math.max(...table.map(({ name }) => name.length));
-  const colour = COLOURS[table.indexOf(row) % COLOURS.length] ?? "cyan";
-  const prefix = Buffer.from(`${painted(to, colour, row.name.padEnd(width))} | `);
-  let room: Buffer = Buffer.alloc(0);
+  const trace = noTrace();
+  const shown = settings.log === "json" ? asEntries(row, trace) : named(row, to);
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = () => write(to, shown(NOTHING));
   await eachRead(source, (lines) => {
-    const most = lines.length * (1 + prefix.length); // if each byte is a line
-    if (room.length < most) room = Buffer.allocUnsafe(most);
-    return write(to, prefixed(lines, prefix, room));
+    clearTimeout(timer);
+    const written = write(to, shown(lines));
+    if (trace.lines.length)
+      timer = setTimeout(late, Math.max(0, trace.heldUntil - performance.now()));
+    return written;
   });
-  await to.written;
+  clearTimeout(timer);
+  await late();
 }
 
 /** Gives whole lines, read by read. The last may lack its newline; else such a line is held back. */
@@ -1377,15 +1337,16 @@ async function eachRead(
   source: AsyncIterable<Uint8Array>,
   take: (lines: Buffer) => Promise<unknown>,
 ): Promise<void> {
-  let rest: Buffer = Buffer.alloc(0);
+  let rest = NOTHING;
   let busy = 0; // milliseconds
   for await (const chunk of source) {
     const since = performance.now();
-    moved.read += chunk.length;
+    bytesRead += chunk.length;
     const bytes = withLongLinesCut(Buffer.concat([rest, chunk]));
     const end = bytes.lastIndexOf(NEWLINE) + 1;
     rest = bytes.subarray(end);
     if (end) await take(bytes.subarray(0, end));
+    if (onBun && manyCome(since)) Bun.sleepSync(REST);
     busy += performance.now() - since;
     if (busy < TURN) continue;
     await turn(); // Bun gives a flood the next read at once: signals and all others would wait
@@ -1394,16 +1355,35 @@ async function eachRead(
   if (rest.length) await take(rest);
 }
 
-/** Whole lines with it in front of each, written into `room`. */
-function prefixed(lines: Buffer, prefix: Buffer, room: Buffer): Buffer {
-  let length = 0;
-  for (let start = 0; start < lines.length; ) {
-    const end = lines.indexOf(NEWLINE, start) + 1 || lines.length;
-    for (let i = 0; i < prefix.length; i++) room[length++] = prefix[i] ?? 0;
-    length += lines.copy(room, length, start, end);
-    start = end;
-  }
-  return room.subarray(0, length);
+/**
+ * Where many lines come, those of some milliseconds are one read and one write: either costs more than
+ * twenty lines do. All is written before the rest begins. A line by itself has none, nor a flood.
+ */
+function manyCome(now: number): boolean {
+  const passed = now - lately.at;
+  if (passed < MANY && bytesRead - lately.bytes > FLOOD * passed) return false;
+  Object.assign(lately, { at: now, bytes: bytesRead });
+  return passed < MANY;
+}
+
+/** Puts a name in front of each line, into one room for all: what is in it is taken before the next. */
+function named(row: Row, to: Output): Show {
+  const width = Math.max(...table.map(({ name }) => name.length));
+  const colour = COLOURS[table.indexOf(row) % COLOURS.length] ?? "cyan";
+  const prefix = Buffer.from(`${painted(to, colour, row.name.padEnd(width))} | `);
+  let room = NOTHING;
+  return (lines) => {
+    const most = lines.length * (1 + prefix.length); // if each byte is a line
+    if (room.length < most) room = Buffer.allocUnsafe(most);
+    let length = 0;
+    for (let start = 0; start < lines.length; ) {
+      const end = lines.indexOf(NEWLINE, start) + 1 || lines.length;
+      for (let i = 0; i < prefix.length; i++) room[length++] = prefix[i] ?? 0;
+      length += lines.copy(room, length, start, end);
+      start = end;
+    }
+    return room.subarray(0, length);
+  };
 }
 
 function withLongLinesCut(bytes: Buffer, keepObjects = settings.log === "json"): Buffer {
@@ -1438,34 +1418,22 @@ function endOfCharacter(bytes: Buffer, latest: number): number {
   return end;
 }
 
-/** When `flushed` gives up, in milliseconds. */
-const GIVE_UP = {
-  quiet: 60, // nothing was left to read or to write, and nothing came
-  idle: 1000, // nothing was left to read or to write
-  stalled: 300, // behind the grace period, a reader took nothing
-  look: 20, // it looks so often
-};
-const PIPE = 2 ** 20; // bytes that a pipe holds at most, pipe(7)
+const SILENCE = 80; // milliseconds in which nothing was left to read or to write
+const STALLED = 300; // milliseconds behind the grace period that a reader has
 
 /**
- * Waits until the readers have taken everything, and for one that stalls until the grace period
- * is over: each pipe to its end or, where a process that left its group holds it open, until that
- * is quiet, or has written for a second or more than a pipe holds.
+ * Waits until the readers have taken all that was in the pipes, and for one that stalls until the
+ * grace period is over. A process that left its group may hold a pipe open, and write on.
  */
 async function flushed(): Promise<void> {
   const all = Promise.all(children.map((child) => child.logs))
     .then(() => Promise.all([stdout.written, stderr.written]))
     .then(() => true);
-  const most = moved.read + (children.length + 1) * PIPE;
-  let [quiet, idle] = [0, 0];
-  while (quiet < GIVE_UP.quiet && idle < GIVE_UP.idle && moved.read < most) {
-    if (performance.now() >= graceEnds + GIVE_UP.stalled) return;
-    const before = moved.read + moved.written;
-    if (await within(GIVE_UP.look, all)) return;
-    // With a tenth of a CPU what a dead process wrote may wait in its pipe for a while.
-    const busy = stdout.pending + stderr.pending > 0 || [...openPipes].some(isUnread);
-    if (!busy) idle += GIVE_UP.look;
-    quiet = !busy && moved.read + moved.written === before ? quiet + GIVE_UP.look : 0;
+  const last = bytesRead + [...openPipes].reduce((sum, pipe) => sum + unread(pipe), 0);
+  const look = SILENCE / 4;
+  for (let silence = 0; silence < SILENCE && performance.now() < graceEnds + STALLED; ) {
+    if (await within(look, all)) return;
+    if (bytesRead >= last && stdout.pending + stderr.pending === 0) silence += look;
   }
 }
 
@@ -1495,46 +1463,30 @@ const TRACE_ID = "logging.googleapis.com/trace";
 const ENTRY = 256 * 1024; // bytes of an entry at most
 const OBJECT = /^[ \t\r]*\{/;
 const ESCAPED = /"|(?!\n)\p{Cc}/u; // in JSON, beside the backslash and the newline
-const HELD = 50; // milliseconds in which the next line of a trace must come
-
-/** Copies entries until the pipe ends. What may be a trace is held until something else comes. */
-async function copyAsEntries(
-  source: AsyncIterable<Uint8Array>,
-  to: Output,
-  { name, command }: Row,
-) {
-  const label = `"${LABELS}":{"process":${JSON.stringify(name)}}`;
-  const form = { name, label, isNginx: /NGINX_CONF|nginx/.test(command) };
-  const trace: Trace = { lines: [], bytes: 0, kind: undefined, endsBelow: false, rest: undefined };
-  const put = async (entries: string) => entries && write(to, Buffer.from(entries));
-  const late = () => {
-    trace.rest = trace.kind;
-    put(entriesOf(released(trace), form));
-  };
-  let heldUntil = 0; // milliseconds, as performance.now() has them
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  await eachRead(source, async (lines) => {
-    const text = lines.toString("utf8", 0, lines.length - Number(lines.at(-1) === NEWLINE));
-    clearTimeout(timer);
-    const held = trace.lines.length > 0 ? trace.lines : undefined;
-    const isPlain = !isOpen(trace) && !trace.rest && !isSpecial(lines, text, form);
-    await put(isPlain ? textEntries(text, form) : entriesOf(withTracesJoined(text, trace), form));
-    // More lines make a trace wait anew, but not what may be none.
-    if (trace.kind || trace.lines !== held) heldUntil = performance.now() + HELD;
-    if (isOpen(trace)) timer = setTimeout(late, Math.max(heldUntil - performance.now(), 0));
-  });
-  clearTimeout(timer);
-  put(entriesOf(released(trace), form));
-  await to.written;
-}
 
 /** What the entries of a process have in common. */
-type Form = { name: string; label: string; isNginx: boolean };
+type Form = { name: string; labels: string; label: string; isNginx: boolean };
+
+/** Makes entries. What may be a trace is held until something else comes. */
+function asEntries({ name, command }: Row, trace: Trace): Show {
+  const labels = `{"process":"${name}"}`;
+  const label = `"${LABELS}":${labels}`;
+  const form = { name, labels, label, isNginx: /NGINX_CONF|nginx/.test(command) };
+  return (lines) => {
+    const text = lines.toString("utf8", 0, lines.length - Number(lines.at(-1) === NEWLINE));
+    if (!lines.length) return Buffer.from(entriesOf(released(trace), form));
+    if (!trace.lines.length && !isSpecial(lines, text, form))
+      return Buffer.from(textEntries(text, form));
+    return Buffer.from(entriesOf(joined(text, trace), form));
+  };
+}
 
 /** Whether one of these lines may be more than text. To ask it of all at once costs a fifth. */
 function isSpecial(lines: Buffer, text: string, { isNginx }: Form): boolean {
-  if (isNginx || lines.includes("\\") || longLine(lines, TELLING) >= 0) return true;
-  return WORDS.some((word) => lines.includes(word)) || SPECIAL.test(`\n${text}`);
+  if (isNginx || lines.includes("\\") || lines.includes("\x1b")) return true;
+  if (longLine(lines, TELLING) >= 0) return true;
+  if (WORDS.some((word) => lines.includes(word)) || LEVEL.test(text)) return true;
+  return SPECIAL.test(`\n${text}`);
 }
 
 /** Of lines that are not special: each newline is where an entry ends and the next begins. */
@@ -1555,6 +1507,7 @@ function entry(message: string, form: Form): string {
   try {
     return `${labelled(message, form)}\n`;
   } catch {} // text after all, or an object too deep to be read
+  if (message.includes("\n")) return textEntry(message, form);
   const pieces = withLongLinesCut(Buffer.from(message), false).toString().split("\n");
   return pieces.map((piece) => textEntry(piece, form)).join("");
 }
@@ -1600,219 +1553,191 @@ function textEntry(line: string, { label, isNginx }: Form): string {
   return `${JSON.stringify(fields).slice(0, -1)},${label}}\n`;
 }
 
-/** An app's own object keeps its text, and so its numbers; only the label is put into it. */
-function labelled(line: string, { label, name }: Form): string {
-  const fields = JSON.parse(line);
-  const own = fields[LABELS];
-  if (own === undefined) {
+/** An app's own object keeps its text, and so its numbers: the label is put into that. */
+function labelled(line: string, { labels, name }: Form): string {
+  return withMember(line, LABELS, (own = "") =>
+    own.trim().startsWith("{") ? withMember(own, "process", () => `"${name}"`) : labels,
+  );
+}
+
+function withMember(object: string, key: string, make: (before?: string) => string): string {
+  const fields = JSON.parse(object);
+  if (fields[key] === undefined) {
     const comma = Object.keys(fields).length ? "," : "";
-    return `${line.slice(0, line.lastIndexOf("}"))}${comma}${label}}`;
+    return `${object.slice(0, object.lastIndexOf("}"))}${comma}"${key}":${make()}}`;
   }
-  const exact = JSON.parse(line, asWritten);
-  const labels = typeof own === "object" && !Array.isArray(own) ? exact[LABELS] : {};
-  return JSON.stringify({ ...exact, [LABELS]: { ...labels, process: name } });
+  const [start, end] = spanOf(key, object);
+  return `${object.slice(0, start)}${make(object.slice(start, end))}${object.slice(end)}`;
 }
 
-function asWritten(_key: string, value: unknown, at?: { source: string }): unknown {
-  return typeof value === "number" && at ? JSON.rawJSON(at.source) : value;
-}
-
-declare global {
-  interface JSON {
-    rawJSON(text: string): unknown; // "JSON.parse source text access": TypeScript lacks its types
+/** Where the value of this key stands in an object's text. */
+function spanOf(wanted: string, object: string): [number, number] {
+  let [depth, start, key] = [0, 0, ""];
+  for (const { 0: token, index } of object.matchAll(/"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],:]/g)) {
+    if ("{[".includes(token)) depth++;
+    if ("}]".includes(token)) depth--;
+    if (start && (depth === 0 || (depth === 1 && token === ","))) return [start, index];
+    if (depth === 1 && token === ":" && JSON.parse(key) === wanted) start = index + 1;
+    key = token;
   }
+  return [0, 0];
 }
 
-// ---- stack traces: one entry each, since Error Reporting finds an exception only if it is whole
+// ---- stack traces: one entry each, since Error Reporting finds an exception only if it is whole.
+// A head or a frame opens one; frames, indented lines and what is listed go on with it, and what else
+// its message has, if it came in one read. A logger's own stamp ends it. Without a frame it is lines.
 
-/** A way to write traces. An indented line goes on with each of them. */
-type Kind = {
-  frame: RegExp; // proves that it is a trace
-  on: RegExp; // what else goes on with it
-  gap: RegExp; // what goes on with it behind an empty line
-};
-
+const HELD = 50; // milliseconds in which the next line of a trace must come
 const TELLING = 2000; // characters of a line that are looked at
-const NOTHING = /$^/;
-const AT =
-  /^[ \t]+at (?:async )?(?:\S+\(.*\)|\S+:\d+|.+ \((?:.*:\d+|<anonymous>|native|index \d+)\))|^ +---> (?:\(Inner |[A-Z]\w*\.)/;
-const UNCAUGHT: Kind = { frame: /^\s*\^+$/, on: /./, gap: /./ }; // what Node writes above its frames
-const PYTHON: Kind = {
-  frame: /^[ \t|]*File ".+", line \d/,
-  on: NOTHING,
-  gap: /^(During handling of|The above exception|Traceback) /,
-};
-const GO: Kind = {
-  frame: /^(goroutine \d.*|runtime stack):$/,
-  on: /^\S+\(.*\)$|^\.\.\.|^created by |^exit status /,
-  gap: /^goroutine \d|^\w+ +0x/,
-};
-// It writes the cause as one more trace directly behind.
-const RUBY: Kind = {
-  frame: /^\s+from \S+:\d|^\s*\S+:\d+:in [`'][^']*'$/,
-  on: /^\S+:\d+:in [`']/,
-  gap: NOTHING,
-};
-const KINDS: Kind[] = [
-  PYTHON,
-  // Java, JavaScript, .NET
-  { frame: AT, on: /^(Caused by|Suppressed): |^[}\]]|^--- End of |^Emitted '/, gap: /^Node\.js v/ },
-  GO,
-  RUBY,
-  // Ruby's other order
-  { frame: /^[ \t]*\d{1,5}: from \S+:\d/, on: /^\S+:\d+:in [`']/, gap: /^\s/ },
-  // PHP
-  {
-    frame:
-      /^(PHP )?Stack trace:$|^\[stacktrace\]$|^(PHP +)?(#\d{1,5}|\d{1,5}\.) (\S+\(\d+\): |\{main\}|\[internal|\S.* \S+:\d+$)/,
-    on: /^PHP +thrown in |^"\} ?$/, // Monolog's end
-    gap: /^Next /,
-  },
-  UNCAUGHT,
+
+const FRAMES = [
+  // Java, JavaScript and .NET; Python; Go; PHP
+  /^[ \t]+at (?:async |\S+ @ )?(?:\S+\(.*\)|\S+:\d+|.+ \((?:.*:\d+|<anonymous>|native|index \d+)\))/,
+  /^[ \t|>]*File ".+", line \d/,
+  /^goroutine \d.*:$|^runtime stack:$|^[ \t]+\S+\.(?:go|s):\d+(?: |$)/,
+  /^(?:PHP +)?(?:#\d{1,5}|\d{1,5}\.) (?:\S+\(\d+\): |\{main\}|\[internal|\S.* \S+:\d+$)/,
+  /^[ \t]+(?:\d{1,5}: )?from \S+:\d/,
 ];
-const INDENTED = /^\s(?!\s*\+ Exception Group )/;
-const UNCAUGHT_AT = /^(?:\/|node:|file:)\S*:\d+$/; // where an error was that Node ends of
-const TRACEBACK = /(?:^|[\s|])(Traceback|Stack) \(most recent call last\):$/;
-const HEADS = [
-  /^(?:panic|fatal error|runtime): /, // Go
-  /^(?:[a-z]\w*\.)+[A-Z][\w$]*(?:: |$)|^Trace(?::|$)/, // Java, console.trace
-  UNCAUGHT_AT,
-];
-const WORDED_HEADS = [
-  TRACEBACK,
-  /(?:Error|Exception|Throwable|Rejection)[\])]?(?::| \[\w+\]: | \(.*:$|$)/,
-  /^\S+:\d+:in [`'].*: /, // Ruby
-];
-const HEAD = anyOf([...HEADS, ...WORDED_HEADS]);
-// What opens a trace: a head, or a frame. To look for a word in all lines that came costs less than
-// a pattern for each, so some patterns are tried only where one of these words is.
-const WORDS = ["Error", "Exception", "Throwable", "Rejection", " (most recent call last):", ":in "];
-const OPENS_WITH_WORD = anyOf([...WORDED_HEADS, RUBY.frame]);
-const OPENS = anyOf([
-  ...HEADS,
-  ...KINDS.filter((kind) => kind !== UNCAUGHT && kind !== RUBY).map(({ frame }) => frame),
+const FRAME = anyOf([...FRAMES, /^[ \t]*\S+:\d+:in [`'][^']*'$/]); // Ruby
+const CARET = /^\s*[~^]*\^[~^]*$/; // below the source that it points at
+const EXCERPT = /^ *\d+ \| /; // the source, as Bun shows it; Node has its place above it
+const TRACEBACK = /(?:^|[\s|])Traceback \(most recent call last\):$/;
+const RUBY_HEAD = /^\S+:\d+:in [`'].*: /;
+// To look for words in all that came costs less than a pattern for each line.
+const WORDS = ["Error", "Exception", "Throwable", "Rejection", "call last):", ":in ", " panic "];
+const LEVEL = /\b(?:ERR(?:OR)?|WARN(?:ING)?|CRIT(?:ICAL)?|FATAL|SEVERE)\b|\[(?:error|critical) *\]/;
+const WORDED = anyOf([
+  /(?:Error|Exception|Throwable|Rejection)[\])]?(?::| - | \[\w+\]: | \(.*:$|$)|\bException (?:in|ign)/,
+  /^\S+:\d+:in [`']|\(most recent call last\):$| panic (?:serving|recovered)/,
+  LEVEL,
 ]);
-// The same of many lines, with no blank that might be a newline; and what else is not only text.
-const SPECIAL = new RegExp(`\\n(?:${OPENS.source}|${OBJECT.source}|${NGINX_ERROR.source})`, "m");
-const LOGGER =
-  /\b(?:err(?:or)?|fatal|critical|severe|warn(?:ing)?|info|notice|debug|fail\w*)\b|^\W?\d{4}[-/]\d\d[-/]\d\d|^#<Thread:/i;
+const BEGINNING = anyOf([
+  /^(?:error|fail|crit|panic|fatal error|runtime|PHP [\w ]+|\(node:\d+\) \w+): |^--- Logging error/,
+  /^(?:[a-z]\w*\.)+[A-Z][\w$]*(?:: |$)|^Trace(?::|$)|^Unhandled exc/,
+  /^(?:\/|node:|file:)[^\s:]*:\d+$/,
+  EXCERPT,
+]);
+const HEAD = anyOf([WORDED, BEGINNING]);
+const BARE = anyOf([...FRAMES, BEGINNING]); // what opens one without a word
+const OPENS = anyOf([BARE, WORDED]);
+const INDENTED = /^(?:\t| {2})(?!\s*\+ Exception Group )/; // programs list things behind one blank
+const LISTED = anyOf([
+  /^(?: --->|Caused by: |Suppressed: |Wrapped by: |--- End of |[}\])>]+[,;]?$|\} \{$|Emitted ')/,
+  /^(?:During handling of |The above exc|Call stack:$|Message: |Arguments: |future: <|"""$)/,
+  /^(?:\[SQL: |\[parameters: |\(Background on |\[signal |\.\.\.|created by |exit status |runtime: sp)/,
+  /^(?:(?:PHP)? +thrown in |(?:PHP )?Stack trace:$|\[stacktrace|\[previous exc|Next |"\}|Did you )/,
+  /^(?:Node\.js v|Bun v|\(Use `node |Require stack:|- \/|Stack backtrace:$)/,
+  EXCERPT,
+]);
+/** Below lines that end like the first, what looks like the second goes on. */
+const PAIRS: [RegExp, RegExp][] = [
+  [/^(?:\/|node:|file:)[^\s:]*:\d+(?:\n.*){0,2}\n?$|(?:^|\n) *\d+ \| .*\n *\^$/, /./], // Node's, Bun's
+  [/(?:^|\n)(?:(?:During handl|The above exc|Exception ign|--- Log).*|""")\n*$/, TRACEBACK],
+  [/\n[ \t]+(?:(?:\d{1,5}: )?from \S+:\d.*|\.\.\. \d+ levels\S*)$/, RUBY_HEAD], // a cause
+  [/(?:\.(?:go|s):\d|\ngoroutine |^goroutine |\nruntime st).*$/, /^\S+\(.*\)$|^[\w./*()-]+$/],
+  [/(?:^|\n)runtime: .*$/, /^fatal error: /],
+];
+/** How loggers begin a line: with a time, a level, an address, fields or an object. */
+const STAMP = anyOf([
+  /^\W{0,2}(?:[A-Z], \[)?\d{2,4}[-/:.]\w{2,3}[-/:.]\d|^[A-Z][a-z]{2} [ \d]\d[ ,]/,
+  /^\W{0,2}(?:TRACE|DEBUG|INFO|NOTICE|WARN|ERROR|CRITICAL|FATAL|SEVERE|PANIC|ALERT)/,
+  /^(?:info|warn|error|debug|http|verbose|fail|crit|dbug|trce): |^\[(?!stacktrace)\w+ *\]/,
+  /^\d+(?:\.\d+){3}\b|^\w+=\S+ .*\w=|^\s*\{"/,
+]);
+const BELOW_MESSAGE = anyOf([FRAME, CARET, /^(?:During handling of|The above exception) /]);
+const TELLS = anyOf([STAMP, BELOW_MESSAGE, HEAD]);
+// What may be more than text among many lines, where a blank must not be a newline.
+const SPECIAL = new RegExp(`\\n(?:${anyOf([BARE, OBJECT, NGINX_ERROR]).source})`, "m");
 
 function anyOf(patterns: RegExp[]): RegExp {
   return new RegExp(patterns.map(({ source }) => source).join("|"));
 }
 
-/** The lines that are held, and what they are as far as is known. */
+/** The lines that are held. */
 type Trace = {
   lines: string[];
   bytes: number; // of them as JSON
-  kind: Kind | undefined; // undefined: nothing has proved yet that it is a trace
-  endsBelow: boolean; // one line that is not indented belongs to it, below the frames
-  rest: Kind | undefined; // of which more may come late, as an entry of its own
+  proven: boolean; // there is a frame
+  heldUntil: number; // milliseconds, as performance.now() has them
 };
 
+const noTrace = (): Trace => ({ lines: [], bytes: 0, proven: false, heldUntil: 0 });
+
 /** Of the lines of one read, those that are over: each a message, or joined to one. */
-function withTracesJoined(text: string, trace: Trace): string[] {
-  const lines = text.split("\n");
-  const worded = WORDS.some((word) => text.includes(word));
+function joined(text: string, trace: Trace): string[] {
   const messages: string[] = [];
-  for (let i = 0; i < lines.length; i++) {
-    const line = lines[i] ?? "";
-    const says = line.length > TELLING ? line.slice(0, TELLING) : line;
-    const opens = OPENS.test(says) || (worded && OPENS_WITH_WORD.test(says));
-    if (!opens && !isOpen(trace) && !trace.rest) {
+  const read = text.split("\n");
+  for (const [i, line] of read.entries()) {
+    const says = told(line);
+    if (trace.lines.length && !goesOn(trace, read, i)) messages.push(...released(trace));
+    const opens = !trace.lines.length;
+    if (opens && (says.startsWith("{") || !OPENS.test(says))) {
       messages.push(line);
       continue;
     }
-    const frame = frameOf(says);
-    if (isOpen(trace) && !goesOn(trace, says, frame, lines, i)) messages.push(...released(trace));
-    if (!isOpen(trace)) {
-      const { rest } = trace;
-      trace.rest = undefined;
-      if (rest && (frame === rest || rest.on.test(says))) trace.kind = rest;
-      else if (!opens) {
-        messages.push(line);
-        continue;
-      }
-      trace.lines.push(...inFront(messages, says));
-      trace.endsBelow = frame === PYTHON; // of a script that is not Python
-    }
+    if (opens) trace.lines.push(...headAbove(messages, says));
     const bytes = Buffer.byteLength(JSON.stringify(line));
-    if (trace.lines.length > 0 && trace.bytes + bytes > ENTRY - 1000) {
-      messages.push(...(trace.kind ? [trace.lines.join("\n")] : trace.lines));
-      Object.assign(trace, { lines: [], bytes: 0 });
-    }
+    if (trace.bytes + bytes > ENTRY - 1000) messages.push(...released(trace));
     trace.lines.push(line);
     trace.bytes += bytes;
-    if (frame && (!trace.kind || trace.kind === UNCAUGHT)) trace.kind = frame;
-    const [, head] = TRACEBACK.exec(says) ?? [];
-    if (head || /^\S/.test(line)) trace.endsBelow = head === "Traceback" && !/[|+]/.test(says);
+    trace.proven ||= FRAME.test(says) || CARET.test(says) || /^(?:Bun|Node\.js) v\d/.test(says);
+    if (opens || (trace.proven && says)) trace.heldUntil = performance.now() + HELD;
   }
   return messages;
 }
 
-function isOpen({ lines, kind }: Trace): boolean {
-  return lines.length > 0 || kind !== undefined;
+/** The beginning of a line, without colours. */
+function told(line = ""): string {
+  const says = line.length > TELLING ? line.slice(0, TELLING) : line;
+  return says.includes("\x1b") ? says.replaceAll(/\p{Cc}\[[\d;]*m/gu, "") : says;
 }
 
-/** The logger's line that came in the same read, or the head of frames that looks like none. */
-function inFront(messages: string[], line: string): string[] {
-  const from = messages.at(-1) === "" ? -2 : -1; // Spring has an empty line between
-  const front = messages.at(from) ?? "";
-  const hasNone = INDENTED.test(line) && !HEAD.test(line) && !PYTHON.frame.test(line);
-  const isHead = hasNone && from === -1 && front !== "";
-  const isWhole = front.includes("\n") || OBJECT.test(front);
-  return (isHead || LOGGER.test(front)) && !isWhole ? messages.splice(from) : [];
+/** What came directly above a head that it announces, or above frames that have no head. */
+function headAbove(messages: string[], says: string): string[] {
+  const above = messages.at(-1) || "\n";
+  const announces = TRACEBACK.test(says) ? /error|exc|fail|:$/i : /:$/;
+  const isHead = HEAD.test(says)
+    ? announces.test(above) && !STAMP.test(says)
+    : /^\s+(?!\s*File )|^#0/.test(says);
+  return isHead && !above.includes("\n") && !OBJECT.test(above) ? messages.splice(-1) : [];
 }
 
-/** Whether a line belongs to what is held. */
-function goesOn(
-  { lines, kind, endsBelow }: Trace,
-  line: string,
-  frame: Kind | undefined,
-  read: string[],
-  i: number,
-): boolean {
-  const last = lines.at(-1) ?? "of an entry that was full";
-  if (line === "") return true;
-  if (line.startsWith("{")) return false;
-  if (!kind)
-    return (
-      (frame && frame !== UNCAUGHT) ||
-      INDENTED.test(line) ||
-      UNCAUGHT_AT.test(last) ||
-      /^(?:\[signal|runtime:|fatal error:) /.test(line) ||
-      isAboveFrame(read, i)
-    );
-  if (last === "" && kind.gap.test(line)) return true;
-  if (last !== "" && (endsBelow || INDENTED.test(line) || kind.on.test(line))) return true;
-  if (last !== "" && kind.frame.test(line)) return true;
-  // A cause's message may have more lines, as its head's may.
-  const said = lines.findLast((one) => one !== "") ?? "";
-  const inMessage = /^ +---> /.test(said) || !(INDENTED.test(said) || kind.frame.test(said));
-  return kind !== GO && inMessage && isAboveFrame(read, i, kind);
+/** Whether the i-th line that was read belongs to what is held. */
+function goesOn({ lines: held, proven }: Trace, read: string[], i: number): boolean {
+  const says = told(read[i]);
+  const above = held.slice(-4).map(told).join("\n");
+  const said = told(held.findLast((line) => line !== ""));
+  const isDue =
+    endsTraceback(held, says) || PAIRS.some(([one, next]) => one.test(above) && next.test(says));
+  if (STAMP.test(says)) return isDue && /^[\w.]+(?:: |:?$)/.test(says);
+  if (isDue || says === "" || FRAME.test(says) || LISTED.test(says)) return true;
+  if (INDENTED.test(says) && (held.at(-1) !== "" || !FRAME.test(said))) return true;
+  if (FRAME.test(said)) return false;
+  if (!HEAD.test(says)) return isOfMessage(read.slice(i, i + 20).map(told));
+  if (proven || held.length > i) return false; // or came earlier
+  return STAMP.test(told(held[0])) || TRACEBACK.test(says);
 }
 
-/** Whether it is a further line of a message, as far as this read tells: a frame is the next that says. */
-function isAboveFrame(read: string[], i: number, kind?: Kind): boolean {
-  for (const full of read.slice(i, i + 20)) {
-    const line = full.slice(0, TELLING);
-    if (HEAD.test(line) || LOGGER.test(line) || OBJECT.test(line)) return false;
-    if (kind === PYTHON && kind.gap.test(line)) return true; // its frames come below a head of theirs
-    const frame = frameOf(line);
-    if (frame && frame !== UNCAUGHT) return !kind || (frame === kind && kind !== PYTHON);
-  }
-  return false;
+/** Whether it is the error that stands below the frames of Python's traceback. */
+function endsTraceback(held: string[], says: string): boolean {
+  if (/^\s|^$/.test(says) || (held.at(-1) === "" && !WORDED.test(says))) return false;
+  const outermost = told(held.findLast((line) => /^[^\s>]/.test(told(line))) ?? held[0]);
+  return /^(?!\s*[|+]).*Traceback \(most recent call last\):$|^\s+File /.test(outermost);
 }
 
-function frameOf(line: string): Kind | undefined {
-  return KINDS.find((kind) => kind.frame.test(line));
+/** Whether the first of these is a further line of a message: by the next that tells. */
+function isOfMessage([line = "", ...below]: string[]): boolean {
+  const [next = ""] = below;
+  if (/^[\w.]+$/.test(line) && INDENTED.test(next) && !FRAME.test(next)) return true; // a bad field
+  const telling = below.find((other) => TELLS.test(other)) ?? "";
+  return BELOW_MESSAGE.test(telling) && !STAMP.test(telling) && !/^\s*File /.test(telling);
 }
 
 /** What was held: the trace, and the empty lines behind it. What was none is as many lines as before. */
 function released(trace: Trace): string[] {
-  const { lines, kind } = trace;
-  const end = kind ? lines.findLastIndex((line) => line !== "") + 1 : 0;
-  Object.assign(trace, { lines: [], bytes: 0, kind: undefined, endsBelow: false });
+  const { lines, proven } = trace;
+  const end = proven ? lines.findLastIndex((line) => line !== "") + 1 : 0;
+  Object.assign(trace, noTrace());
   return end ? [lines.slice(0, end).join("\n"), ...lines.slice(end)] : lines;
 }
 
@@ -1943,10 +1868,11 @@ async function writeByThread(fd: number, bytes: Uint8Array): Promise<void> {
 
 type Pipe = { source: AsyncIterable<Uint8Array>; readEnd: number; writeEnd: number };
 
-function isUnread({ readEnd }: Pipe): boolean {
+/** Bytes in a pipe. With a tenth of a CPU what a dead process wrote may wait there for a while. */
+function unread({ readEnd }: Pipe): number {
   const waiting = new Int32Array(1);
   libc?.ioctl(readEnd, FIONREAD, waiting);
-  return waiting[0] !== 0;
+  return waiting[0] ?? 0;
 }
 
 /** child_process's own "pipe" is a socket, and nginx cannot open /dev/stdout on one. */
@@ -2061,7 +1987,7 @@ function processes(): Process[] | undefined {
     all.push({
       pid: Number(pid),
       id: `${pid} ${ticks}`,
-      name,
+      name: name.replace(/^(php-fpm).*/, "$1"), // Debian's has its version behind
       state,
       parent: Number(parent),
       below: [],
@@ -2119,10 +2045,31 @@ function isGone(child: Child): boolean {
   return child.gone;
 }
 
+function allBelow(p: Process): Process[] {
+  return p.below.flatMap((q) => [q, ...allBelow(q)]);
+}
+
 /** Those whose parent is none of them. */
 function rootsOf(tree: Process[]): Process[] {
   const pids = new Set(tree.map(({ pid }) => pid));
   return tree.filter(({ parent }) => !pids.has(parent));
+}
+
+/**
+ * Whether it catches or blocks it. A shell blocks all signals for the moment in which it forks: that
+ * does not count. Where the masks cannot be read, a shell does not handle it, and any other does.
+ */
+function handles(p: Process, signal: number): boolean {
+  if (signal === SIGKILL) return true; // as far as it can be
+  const shell = isShell(p);
+  const mask = signalMask(p.pid, shell ? ["SigCgt"] : ["SigCgt", "SigBlk"]);
+  return mask === undefined ? !shell : isIn(mask, signal);
+}
+
+/** By its first word, for a script bears its own name. */
+function isShell({ pid }: Process): boolean {
+  const [word = ""] = contents(`/proc/${pid}/cmdline`).split("\0");
+  return SHELLS.test(basename(word));
 }
 
 /** Of these masks of its status together: bit n - 1 for signal n. gVisor does not tell. */

@@ -100,6 +100,11 @@ section("json", (it) => {
     const cases: [Record<string, string>, boolean][] = [
       [{ K_SERVICE: "hello" }, true],
       [{ CLOUD_RUN_JOB: "hello" }, true],
+      [{ K_SERVICE: "hello", KUBERNETES_SERVICE_HOST: "10.0.0.1" }, false], // Knative
+      [{ CLOUD_RUN_JOB: "hello", KUBERNETES_SERVICE_HOST: "10.0.0.1" }, false],
+      [{ KUBERNETES_SERVICE_HOST: "10.0.0.1" }, false],
+      [{ K_SERVICE: "hello", KUBERNETES_SERVICE_HOST: "" }, true],
+      [{ ENTRYPOINT_LOG: "json", KUBERNETES_SERVICE_HOST: "10.0.0.1" }, true],
       [{ K_SERVICE: "hello", ENTRYPOINT_LOG: "text" }, false],
       [{ K_SERVICE: "", CLOUD_RUN_JOB: "" }, false],
       [{ K_SERVICE: "hello", ENTRYPOINT_LOG: "" }, true],
