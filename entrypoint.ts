@@ -488,7 +488,8 @@ async function drain(end: End): Promise<boolean> {
     for (const child of plan.left)
       if (isNext(child, plan, now) && child !== busy) askTree(child, plan);
     const exits = plan.left.filter((child) => !child.end).map((child) => child.exit);
-    if (await within(wait, Promise.race(exits))) await turn(); // many may end at once
+    if (await within(wait, Promise.race(exits)))
+      await turn(); // many may end at once
     else look();
     const before = plan.left.length;
     plan.left = plan.left.filter((child) => !isGone(child));
