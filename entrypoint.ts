@@ -307,12 +307,14 @@ async function waitUntilListens(child: Child, limit: number): Promise<boolean> {
     if (child.end || address) return true;
     const waited = performance.now() - since;
     if (!toldOf && waited > 2000) {
-      const others = placesNow(child).map(placeName).join(" and ");
-      if (others) say(`${row.name}: does not listen on ${where} yet; it listens on ${others}`);
+      const there = placesNow(child);
+      const others = there.map(placeName).join(" and ");
+      if (others && !there.includes(probedPlace(row)))
+        say(`${row.name}: does not listen on ${where} yet; it listens on ${others}`);
       toldOf = true; // and without advice: it may be a debugger's
     }
     if (waited > next) {
-      const what = `does not listen on ${where} after ${duration(waited)}, waiting`;
+      const what = `does not answer on ${where} after ${duration(waited)}, waiting`;
       say(`${row.name}: ${what}${hintForPlace(child)}`);
       next += 30_000;
     }
@@ -338,6 +340,7 @@ function hintForPlace(child: Child): string {
   if (!there) return ": it must listen on $PORT";
   const [instead, ...more] = there;
   if (!instead) return ": it listens nowhere yet, and must listen on $PORT";
+  if (there.includes(place)) return ": it listens, but no connection gets there: is lo up?";
   const where = `: it listens on ${there.map(placeName).join(" and ")}`;
   if (more.length) return where;
   if (instead !== settings.port) {
@@ -379,7 +382,7 @@ async function tellWhenReady(): Promise<void> {
   }
   const times = children.map(({ row, upAfter }) => upAfter && `${row.name} ${duration(upAfter)}`);
   if (settings.ready && !front.upAfter)
-    times.push(`nobody listens on ${placeName(probedPlace(last.row))} yet`);
+    times.push(`nobody answers on ${placeName(probedPlace(last.row))} yet`);
   say(`ready in ${total}: ${times.filter(Boolean).join(", ") || "waited for none"}`);
   warnOfDaemons([front]);
   freeMemory(); // a megabyte that only the start needed

@@ -8,7 +8,13 @@ import {
   type Box,
   binaries,
   eventually,
+  forever,
+  freePort,
+  hasNamespaces,
+  inShell,
   isRoot,
+  listener,
+  onSignal,
   python,
   type Run,
   section,
@@ -132,6 +138,43 @@ section(
       });
       await masks.exit();
       expect(masks.stdout.text).toMatch(/SigBlk:\t0{16}\nweb \| SigIgn:\t0{16}\n/);
+    });
+  },
+  binaries,
+);
+
+section(
+  "a host",
+  (it) => {
+    it("without lo: a line says that nobody gets to who listens", async (box) => {
+      if (!hasNamespaces) return;
+      const port = await freePort();
+      const run = box.procfile([`app: ${listener(port)}`, "web: touch started"], {
+        wrap: (command) => ["unshare", "--net", ...command],
+        env: { ENTRYPOINT_READY: "3" },
+      });
+      expect((await run.exit()).code).toBe(1);
+      expect(run.stderr.lines).toEqual([
+        `entrypoint | app: did not listen on port ${port} within 3 s: it listens, but no connection gets there: is lo up?`,
+      ]);
+    });
+
+    it("with little address space: it runs", async (box) => {
+      const wrap = inShell(`ulimit -v ${600_000}`);
+      expect((await box.procfile(["web: echo up; exit 3"], { wrap }).exit()).code).toBe(3);
+    });
+
+    it("without /proc: the executable for musl runs", async (box) => {
+      if (!hasNamespaces || box.runtime.name !== "musl") return;
+      const wrap = (command: string[]) => [
+        "unshare",
+        "--mount",
+        ...inShell("mount -t tmpfs none /proc")(command),
+      ];
+      const run = box.procfile([`web: ${onSignal("TERM", "web")}; ${forever}`], { wrap });
+      await run.up("web");
+      await run.stopsWell();
+      expect(box.read("log")).toBe("web TERM\n");
     });
   },
   binaries,
