@@ -10,6 +10,7 @@ import { $, type ProcessOutput, which } from "zx/core";
 
 /** The bash script: start each in turn, `wait -n`, end the others, exit with the first one's code. */
 async function main(argv: string[]): Promise<number> {
+  avoidThreads();
   process.on("exit", leaveNothing);
   readEnvironment();
   await openOutput();
@@ -249,7 +250,7 @@ function launch(row: Row): Child {
     row,
     pid: leader.pid ?? 0,
     startedAt,
-    exit: leader.then((output) => ended(child, output)),
+    exit: Promise.resolve(leader).then((output) => ended(child, output)), // zx's own are slow
     end: undefined,
     sent: new Set(),
     logs: Promise.all(
@@ -306,12 +307,14 @@ async function waitUntilListens(child: Child, limit: number): Promise<boolean> {
     if (child.end || address) return true;
     const waited = performance.now() - since;
     if (!toldOf && waited > 2000) {
-      const others = placesNow(child).map(placeName).join(" and ");
-      if (others) say(`${row.name}: does not listen on ${where} yet; it listens on ${others}`);
+      const there = placesNow(child);
+      const others = there.map(placeName).join(" and ");
+      if (others && !there.includes(probedPlace(row)))
+        say(`${row.name}: does not listen on ${where} yet; it listens on ${others}`);
       toldOf = true; // and without advice: it may be a debugger's
     }
     if (waited > next) {
-      const what = `does not listen on ${where} after ${duration(waited)}, waiting`;
+      const what = `does not answer on ${where} after ${duration(waited)}, waiting`;
       say(`${row.name}: ${what}${hintForPlace(child)}`);
       next += 30_000;
     }
@@ -337,6 +340,7 @@ function hintForPlace(child: Child): string {
   if (!there) return ": it must listen on $PORT";
   const [instead, ...more] = there;
   if (!instead) return ": it listens nowhere yet, and must listen on $PORT";
+  if (there.includes(place)) return ": it listens, but no connection gets there: is lo up?";
   const where = `: it listens on ${there.map(placeName).join(" and ")}`;
   if (more.length) return where;
   if (instead !== settings.port) {
@@ -378,7 +382,7 @@ async function tellWhenReady(): Promise<void> {
   }
   const times = children.map(({ row, upAfter }) => upAfter && `${row.name} ${duration(upAfter)}`);
   if (settings.ready && !front.upAfter)
-    times.push(`nobody listens on ${placeName(probedPlace(last.row))} yet`);
+    times.push(`nobody answers on ${placeName(probedPlace(last.row))} yet`);
   say(`ready in ${total}: ${times.filter(Boolean).join(", ") || "waited for none"}`);
   warnOfDaemons([front]);
   freeMemory(); // a megabyte that only the start needed
@@ -487,7 +491,9 @@ async function drain(end: End): Promise<boolean> {
     for (const child of plan.left)
       if (isNext(child, plan, now) && child !== busy) askTree(child, plan);
     const exits = plan.left.filter((child) => !child.end).map((child) => child.exit);
-    if (!(await within(wait, Promise.race(exits)))) look();
+    if (await within(wait, Promise.race(exits)))
+      await turn(); // many may end at once
+    else look();
     const before = plan.left.length;
     plan.left = plan.left.filter((child) => !isGone(child));
     if (plan.left.length < before) wait = LOOK;
@@ -1769,9 +1775,34 @@ async function openLibc() {
       _exit: { args: ["i32"], returns: "void" },
     }).symbols;
   } catch {
-    return undefined; // macOS
+    return undefined; // macOS; no executable memory
   }
 }
+
+/**
+ * JavaScriptCore aborts where it cannot make a thread, so where processes are limited it makes none. It
+ * takes that from the environment as it starts: it is started anew in its place, execve(2).
+ */
+function avoidThreads(): void {
+  const before = env[BEFORE];
+  if (before) {
+    for (const name of [BEFORE, ...Object.keys(THREADLESS)]) delete env[name];
+    Object.assign(env, JSON.parse(before));
+  } else if (onBun && hasProcessLimit()) {
+    const words = contents("/proc/self/cmdline").split("\0").slice(0, -1);
+    const own = Object.keys(THREADLESS).map((name) => [name, env[name]]);
+    const saved = { [BEFORE]: JSON.stringify(Object.fromEntries(own)) };
+    process.execve?.(link("/proc/self/exe"), words, { ...env, ...THREADLESS, ...saved });
+  }
+}
+
+const THREADLESS = {
+  BUN_JSC_useConcurrentJIT: "0",
+  BUN_JSC_useConcurrentGC: "0",
+  BUN_JSC_numberOfGCMarkers: "1",
+  BUN_JSC_useWarmUpMarkedBlocks: "0",
+};
+const BEFORE = "ENTRYPOINT_BEFORE"; // what children get in place of these
 
 function freeMemory(): void {
   if (onBun) Bun.shrink();
@@ -1866,7 +1897,8 @@ function pipeByLibc(): Pipe {
 
 function pipeByFifo(): Pipe {
   const path = join(directory, "fifo");
-  $({ ...ZX, sync: true })`${`mkfifo ${quoted(path)}`}`;
+  if (onBun) Bun.spawnSync(["mkfifo", path]);
+  else $({ ...ZX, sync: true })`${`mkfifo ${quoted(path)}`}`;
   const { O_RDONLY, O_WRONLY, O_NONBLOCK } = fs.constants;
   const readEnd = fs.openSync(path, O_RDONLY | O_NONBLOCK); // without it, it waits for a writer
   const writeEnd = fs.openSync(path, O_WRONLY);
@@ -2160,6 +2192,13 @@ function send(pid: number, signal: number): { there: boolean; denied: boolean } 
 function oomKills(): number {
   const events = cgroup("memory", "memory.oom_control", "memory.events");
   return Number(/^oom_kill (\d+)/m.exec(events)?.[1] ?? 0);
+}
+
+/** Whether somebody has set one: the kernel's own is half of the threads that it can count. */
+function hasProcessLimit(): boolean {
+  const [, most] = /^Max processes +(\d+)/m.exec(contents("/proc/self/limits")) ?? [];
+  const usual = Math.floor(Number(contents("/proc/sys/kernel/threads-max")) / 2);
+  return Number(most) < usual || /^\d/.test(cgroup("pids", "pids.max"));
 }
 
 /** The first of these files that this container's cgroup has: v1 or v2, own mount or the host's. */

@@ -15,6 +15,7 @@ export interface Runtime {
   command: string[];
   /** A folder in front of PATH. */
   path?: string;
+  env?: Record<string, string>;
   /** The sections that it is tried in, where not in all. */
   sections?: string[];
 }
@@ -71,6 +72,12 @@ export const runtimes: Runtime[] = [
     name: "compiled, BusyBox's sh",
     path: busybox,
     sections: ["the Procfile", "stop", "a stop", "signals", "the race"],
+  },
+  {
+    ...compiled, // where memory is never executable, as SELinux or a seccomp profile may have it
+    name: "compiled, without JIT",
+    env: { BUN_JSC_useJIT: "0" },
+    sections: ["the Procfile", "start", "the race", "signals", "stop", "logs", "json", "a pipe"],
   },
   musl,
   { name: "bun", command: [bun, source], sections: core },
@@ -519,6 +526,7 @@ export class Box {
       HOME: this.base,
       TMPDIR: this.tmp,
       TEST_MARK: this.mark,
+      ...runtime.env,
       ...more,
     };
   }
