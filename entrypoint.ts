@@ -14,7 +14,7 @@ async function main(argv: string[]): Promise<number> {
   process.on("exit", leaveNothing);
   readEnvironment();
   await openOutput();
-  let end = readCommandLine(argv); // --help, --version, --check and errors start nothing
+  let end = await readCommandLine(argv); // --help, --version, --check and errors start nothing
   end ??= openRun();
   for (const row of table) {
     if (end) break;
@@ -29,6 +29,7 @@ async function main(argv: string[]): Promise<number> {
 /** A row of the table: one line of a Procfile. */
 type Row = {
   name: string;
+  where: string; // its file and line, for messages
   command: string;
   shell: string; // what `sh -c` gets: the command without what is ours of it
   environment: NodeJS.ProcessEnv; // what its line gives to all of it
@@ -124,7 +125,7 @@ function commandTable(words: string[]): Row[] {
 function readProcfile(path: string): Row[] {
   const rows: Row[] = [];
   const holders: Holders = new Map();
-  let continued = "";
+  let above = "";
   for (const [i, text] of read("", path).split(/\r?\n/).entries()) {
     const line = text.trimStart();
     if (!line || line.startsWith("#")) continue;
@@ -132,19 +133,34 @@ function readProcfile(path: string): Row[] {
     const [, name, command = ""] = /^([\w-]+):\s*(.*)$/.exec(line) ?? [];
     if (!name)
       problems.push(
-        `${where}must be \`name: command\`, name of letters, digits, _ and -${continued}`,
+        `${where}must be \`name: command\`, name of letters, digits, _ and -${cureFor(line, above)}`,
       );
-    else if (!command) problems.push(`${where}${name}: has no command`);
+    else if (!command) problems.push(`${where}${name}: has no command${cureFor(line, above)}`);
     else if (command.includes("\0")) problems.push(`${where}${name}: has a NUL byte`);
     else if (name !== "release" && rows.some((other) => other.name === name))
       problems.push(
         `${where}${name}: a process has this name already: join the two with &&, or rename it`,
       );
     else rows.push(readRow(where, name, command, holders));
-    continued = line.endsWith("\\") ? ": a \\ joins no lines: write one line, or a script" : "";
+    above = line;
   }
   if (!rows.length && !problems.length) problems.push(`${path}: names no process`);
   return inOrderOfStart(rows);
+}
+
+// What a file seems to be that has such a line. coming-from.md shows the Procfile for each.
+const OTHER_FILES: [RegExp, string][] = [
+  [/^\[\w+:?.*\]$|^\w+ *=|%\(\w+\)/, "supervisord's or systemd's file"],
+  [/^(FROM|RUN|CMD|COPY|ENTRYPOINT|ENV)\s/, "a Dockerfile"],
+  [/^(- |[\w.-]+:\s*$|---$)/, "YAML, as compose's"],
+  [/^(#!|set -|export |exec |trap |wait\b|.* &$)/, "a shell's script"],
+];
+
+function cureFor(line: string, above: string): string {
+  if (above.endsWith("\\") || /<<-?\s*["']?\w/.test(above))
+    return ": a process has one line: write it as one, or as a script";
+  const [, kind] = OTHER_FILES.find(([pattern]) => pattern.test(line)) ?? [];
+  return kind ? `: this seems to be ${kind}, see coming-from.md` : "";
 }
 
 /** Jobs first. A front that stands above its app would answer 502: it starts directly behind that. */
@@ -188,6 +204,15 @@ function hasOwnPlace({ place, release }: Row): boolean {
 /** What all of them share: signal handlers, a directory, an environment. */
 function openRun(): End | undefined {
   handleSignals();
+  const failure = makeDirectory();
+  if (!failure && process.pid === 1) {
+    const cure = "put tini in front of it, or use docker run --init";
+    say(`runs as PID 1, so zombies are not reaped: ${cure}`, "WARNING");
+  }
+  return failure;
+}
+
+function makeDirectory(): End | undefined {
   try {
     directory = fs.mkdtempSync(join(resolve(tmpdir()), "entrypoint-"));
     const NGINX_CONF = join(directory, "nginx.conf");
@@ -199,10 +224,6 @@ function openRun(): End | undefined {
     const cure = "mount a tmpfs on /tmp or let TMPDIR name a directory to write in";
     const why = `${tmpdir()}: cannot be written in (${codeOf(error)}): ${cure}`;
     return { kind: "failure", why, code: 2 };
-  }
-  if (process.pid === 1) {
-    const cure = "put tini in front of it, or use docker run --init";
-    say(`runs as PID 1, so zombies are not reaped: ${cure}`, "WARNING");
   }
   return undefined;
 }
@@ -681,7 +702,7 @@ function codeOf(error: unknown): string {
 }
 
 /** Fills the table, or answers a call that starts nothing. */
-function readCommandLine(argv: string[]): End | undefined {
+async function readCommandLine(argv: string[]): Promise<End | undefined> {
   const words = [...argv];
   let path: string | undefined;
   let check = false;
@@ -701,6 +722,7 @@ function readCommandLine(argv: string[]): End | undefined {
   else if (!problems.length) problems.push("no COMMAND and no Procfile; see entrypoint --help");
   checkSettings();
   if (check) for (const row of table) lookFor(row);
+  if (check) await tryOut();
   for (const problem of problems) say(problem, "ERROR");
   if (problems.length) return answer("", 2);
   warnOfNoBackend();
@@ -745,10 +767,62 @@ function lookFor({ name, program, release }: Row): void {
   else say(`${missing} yet: release must make it`, "WARNING");
 }
 
+/** What sh and nginx say of it before anything runs. */
+async function tryOut(): Promise<void> {
+  const failure = makeDirectory();
+  if (failure) problems.push(failure.why);
+  else await Promise.all([checkLines(), ...table.map(checkNginx)]);
+}
+
+/** As sh reads them, without running them: in its own words. */
+async function checkLines(): Promise<void> {
+  const script = table.map(({ shell }) => `sh -n -c ${quoted(shell)}; printf '\\0%s\\n' $?`);
+  const answers = (await outcome(script.join("\n"))).matchAll(/([^\0]*)\0(\d+)\n/g);
+  for (const [i, [, said = "", code]] of [...answers].entries()) {
+    const { where = "", name = "" } = table[i] ?? {};
+    const [, words = ""] = /^(?:\S*sh: )?(?:-c: )?(?:line )?(?:\d+: )?(.*)/.exec(said) ?? [];
+    if (code !== "0") problems.push(`${where}${name}: ${words}`);
+  }
+}
+
+// Mistakes in nginx's language. All else may be there when it runs: a host, a certificate.
+const MISTAKE =
+  /^unknown (directive|"|log format)|not allowed|duplicate|unexpected|terminated|number of arg|^invalid/;
+
+/** nginx reads all, and comes to a last directive that there is not. So it opens and makes no file. */
+async function checkNginx(row: Row): Promise<void> {
+  const { name, shell, program = "" } = row;
+  if (!isFront(row) || basename(program) !== "nginx" || !shell.startsWith("exec")) return;
+  fs.appendFileSync(`${childEnv.NGINX_CONF}`, "\nend_of_check;\n");
+  const said = await outcome(`${shell} -t -e stderr`);
+  const [, what = "", file = "", line] =
+    /\[emerg\] (?:\d+#\d+: )?(.*) in (\S+):(\d+)$/m.exec(said) ?? [];
+  if (!what || what.includes("end_of_check")) return;
+  const isTheirs = /\/(main|http|server)\/ENTRYPOINT_NGINX$/.test(file);
+  const where = isTheirs ? `ENTRYPOINT_NGINX=${env.ENTRYPOINT_NGINX}` : file;
+  if (MISTAKE.test(what)) problems.push(`${name}: ${where}:${line}: ${what}`);
+  else say(`${name}: ${where}:${line}: ${what}; it must be there when it runs`, "WARNING");
+}
+
+/** All that a command of our own says, in 5 s at most: nginx looks names up. */
+async function outcome(command: string): Promise<string> {
+  const pipe = makePipe();
+  const stdio: StdioOptions = ["ignore", pipe.writeEnd, pipe.writeEnd];
+  const run = $({ ...ZX, ...bunsOwn, detached: true, env: childEnv, stdio })`${command}`;
+  fs.closeSync(pipe.writeEnd);
+  let said = "";
+  const reading = async () => {
+    for await (const chunk of pipe.source) said += Buffer.from(chunk).toString();
+    return await run;
+  };
+  if (!(await within(5000, reading())) && run.pid) send(-run.pid, SIGKILL);
+  return said;
+}
+
 function plan(): string {
   const rows = table.map((row) => [
     row.name,
-    `${row.place ?? "-"}`,
+    row.release ? "-" : `${row.place ?? "-"}`,
     row.release ? "to its end" : isWaitedFor(row) ? "until it listens" : "no",
     row.stopSignal ? nameOf(row.stopSignal) : "by program",
     row.command.replaceAll("\n", "\\n"),
@@ -806,6 +880,7 @@ function readRow(where: string, name: string, command: string, holders: Holders)
   const hasPort = !isForPart && assignmentsOf(assignments).has("PORT");
   return {
     name,
+    where,
     command,
     // As bash does by itself. In another sh the shell would stay, in front of the server.
     shell: kept + (isPlain ? `exec ${carried()}${line.replace(/^exec\s+/, "")}` : line),
