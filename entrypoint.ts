@@ -2354,7 +2354,7 @@ function withProxy(level: Directive[], isServer: boolean): Edit[] {
   const [params, header] = [level.find(isParams), level.find(hasHeader)];
   if (params) edits.push({ from: params.from, to: params.to, by: lacking(PROXY_PARAMS) });
   else if (isServer && header && !standing(level).some(isParams))
-    edits.push({ from: header.from, to: header.from, by: lacking(PROXY_HEADERS) });
+    edits.push({ from: header.from, to: header.from, by: lacking(PROXY_PARAMS) });
   return edits;
 }
 
@@ -2387,16 +2387,10 @@ function nginxModules(file = `${nginxFiles()}/nginx.conf`): string[] {
   });
 }
 
-/** The directory of nginx's own files: Debian's and Alpine's, FreeBSD's, Homebrew's, OpenResty's. */
-const nginxFiles = once(() => {
-  const usual = "/etc/nginx";
-  const others = ["local/etc/nginx", "local/openresty/nginx/conf"].map((path) => `/usr/${path}`);
-  return (
-    [usual, ...others, "/opt/homebrew/etc/nginx"].find((path) =>
-      fs.existsSync(`${path}/mime.types`),
-    ) ?? usual
-  );
-});
+const OPENRESTY = "/usr/local/openresty/nginx/conf";
+
+/** The directory of nginx's own files. */
+const nginxFiles = once(() => (isDirectory(OPENRESTY) ? OPENRESTY : "/etc/nginx"));
 
 const PLACEHOLDER = /\$\{([A-Z_][A-Z_0-9]*)(?::-([^}]*))?\}/g; // ${host} is nginx's own
 
@@ -2443,6 +2437,7 @@ function nginxValues(): NodeJS.ProcessEnv {
   const { port, appPort, template } = settings;
   const host = appAddress.includes(":") ? `[${appAddress}]` : appAddress;
   const ipv6 = ownAddresses().some(({ family }) => family === "IPv6");
+  const { mtime } = fs.statSync(settings.static, { throwIfNoEntry: false }) ?? {};
   const [, files = ""] = /^Max open files +\S+ +(\d+)/m.exec(contents("/proc/self/limits")) ?? [];
   return {
     NGINX_MODULES: template === undefined ? "" : nginxModules().join("\n"),
@@ -2458,48 +2453,34 @@ function nginxValues(): NodeJS.ProcessEnv {
     NGINX_VARIABLES: "",
     NGINX_TRACE: settings.log === "json" && env.GOOGLE_CLOUD_PROJECT ? TRACE_HEADERS : "",
     NGINX_STATIC: settings.static.replace(/["\\]/g, "\\$&").replaceAll("$", () => `\${dollar}`),
-    NGINX_STATIC_DATES: hasDates(settings.static) ? "" : WITHOUT_DATES,
+    NGINX_STATIC_DATES: mtime && mtime.getFullYear() < 1990 ? WITHOUT_DATES : "",
   };
 }
 
-/** Reproducible builds date all files alike, long ago: a changed one would look unchanged. */
-function hasDates(directory: string): boolean {
-  if (!isDirectory(directory)) return true;
-  const some = fs.readdirSync(directory).slice(0, 100);
-  const dates = ["", ...some].map(
-    (name) => fs.statSync(join(directory, name), { throwIfNoEntry: false })?.mtime,
-  );
-  return !dates.some((date) => date && date.getFullYear() < 1990);
-}
+/** What nginx keeps from the client by itself; of the app's X-Accel headers it would do as they say. */
+const ACCEL = ["Redirect", "Expires", "Limit-Rate", "Buffering", "Charset"].map(
+  (name) => `X-Accel-${name}`,
+);
+const PASSED = ["Server", "Date", "X-Pad", ...ACCEL].map((name) => `proxy_pass_header ${name};`);
 
-const PROXY_HEADERS = `
+/** The file proxy_params. */
+const PROXY_PARAMS = `
   proxy_set_header Host $app_host;
   proxy_set_header Connection $app_connection;
   proxy_set_header Upgrade $http_upgrade;
   proxy_set_header X-Forwarded-For $app_forwarded_for;
   proxy_set_header X-Forwarded-Proto $app_forwarded_proto;
-  proxy_pass_header Server;
-  proxy_pass_header Date;
-  proxy_pass_header X-Pad;
-  proxy_pass_header X-Accel-Redirect;
-  proxy_pass_header X-Accel-Expires;
-  proxy_pass_header X-Accel-Limit-Rate;
-  proxy_pass_header X-Accel-Buffering;
-  proxy_pass_header X-Accel-Charset;`;
+  ${PASSED.join("\n  ")}`;
 
-/** Streamed, and with the headers that came: the file proxy_params. */
-const PROXY_PARAMS = `
-  proxy_http_version 1.1;
-  proxy_request_buffering off;
-  proxy_buffering off;
-  proxy_read_timeout 3600s;
-  proxy_send_timeout 3600s;
-  proxy_buffer_size 64k;
-  proxy_buffers 8 64k;
-  proxy_busy_buffers_size 128k;
-  proxy_redirect off;
-  proxy_ignore_headers X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Buffering X-Accel-Charset;
-${PROXY_HEADERS}`;
+/** An hour and big headers, whatever the app speaks. */
+const PROTOCOLS = ["proxy", "fastcgi", "uwsgi"].map(
+  (name) => `
+  ${name}_read_timeout 3600s;
+  ${name}_send_timeout 3600s;
+  ${name}_buffer_size 64k;
+  ${name}_buffers 8 64k;
+  ${name}_busy_buffers_size 128k;`,
+);
 
 /** The variables of proxy_params for the user's servers. The built-in one starts sooner without `map`. */
 const PROXY_VARIABLES = `map $http_connection $app_connection { ~*upgrade upgrade; default ""; }
@@ -2542,21 +2523,17 @@ http {
   keepalive_timeout 620s; # longer than the 600 s of Google's load balancers
   ignore_invalid_headers off;
   large_client_header_buffers 8 64k;
+  ${PROTOCOLS.join("")}
 ${PROXY_PARAMS}
 
-  # The same for PHP and uwsgi, as far as it goes: they want to know the length of a body first, and
-  # unbuffered nginx would keep connections that php-fpm closes.
-  fastcgi_read_timeout 3600s;
-  fastcgi_send_timeout 3600s;
-  fastcgi_buffer_size 64k;
-  fastcgi_buffers 8 64k;
-  fastcgi_busy_buffers_size 128k;
+  # Streamed. Of fastcgi and uwsgi nginx must know the length of a request first, and unbuffered it
+  # would keep connections that php-fpm closes.
+  proxy_http_version 1.1;
+  proxy_request_buffering off;
+  proxy_buffering off;
+  proxy_redirect off;
+  proxy_ignore_headers ${ACCEL.join(" ")};
   uwsgi_buffering off;
-  uwsgi_read_timeout 3600s;
-  uwsgi_send_timeout 3600s;
-  uwsgi_buffer_size 64k;
-  uwsgi_buffers 8 64k;
-  uwsgi_busy_buffers_size 128k;
 
   geo $dollar { default "$"; }
   \${NGINX_VARIABLES}
@@ -2597,6 +2574,7 @@ ${PROXY_PARAMS}
 }
 `;
 
+/** Reproducible builds date all files alike, long ago: a changed one would look unchanged. */
 const WITHOUT_DATES = `etag off; if_modified_since off; add_header Last-Modified "";`;
 
 // After a tab each, which no value can hold: nginx writes it as \x09.
