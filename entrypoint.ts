@@ -2263,38 +2263,31 @@ const LUA_TOKEN =
 
 /** As nginx does, a "}" in a word and the "{" of "${" are nothing but text. */
 function readNginx(text: string): Directive[] {
-  const all: Directive = { name: "", args: [], from: 0, to: text.length, block: [] };
+  const all: Directive[] = [];
   const open: Directive[] = []; // blocks, the innermost last
-  const tokens = new RegExp(NGINX_TOKEN);
   let words: string[] = [];
   let from = 0; // where the first of them stands
-  for (let found = tokens.exec(text); found; found = tokens.exec(text)) {
+  let to = 0;
+  for (;;) {
+    const isLua = open.some(({ name }) => name.endsWith("_by_lua_block"));
+    const tokens = new RegExp(isLua ? LUA_TOKEN : NGINX_TOKEN);
+    tokens.lastIndex = to;
+    const found = tokens.exec(text);
+    if (!found) return all;
     const [token] = found;
+    to = tokens.lastIndex;
     if (!words.length) from = found.index;
-    if (token === "}") {
-      const closed = open.pop();
-      if (closed) closed.to = tokens.lastIndex;
-    } else if (token === "{" || token === ";") {
+    if (token === "{" || token === ";") {
       const [name = "", ...args] = words;
-      const to = token === ";" ? tokens.lastIndex : text.length; // until it is closed
-      const directive: Directive = { name, args, from, to, block: [] };
-      (open.at(-1) ?? all).block.push(directive);
-      if (token === "{") open.push(directive);
-      if (name.endsWith("_by_lua_block")) tokens.lastIndex = endOfLua(text, tokens.lastIndex);
-      words = [];
-    } else if (!token.startsWith("#")) words.push(token.replace(/^(["'])(.*)\1$/s, "$2"));
+      const directive = { name, args, from, to: text.length, block: [] };
+      (open.at(-1)?.block ?? all).push(directive);
+      open.push(directive);
+    }
+    const closed = token === "}" || token === ";" ? open.pop() : undefined;
+    if (closed) closed.to = to;
+    if (/^[{};]$/.test(token)) words = [];
+    else if (!token.startsWith("#")) words.push(token.replace(/^(["'])(.*)\1$/s, "$2"));
   }
-  return all.block;
-}
-
-/** Where the "}" stands that closes it; Lua's strings and comments may hold others. */
-function endOfLua(text: string, start: number): number {
-  let depth = 1;
-  for (const { 0: token, index } of text.slice(start).matchAll(LUA_TOKEN)) {
-    depth += Number(token === "{") - Number(token === "}");
-    if (!depth) return start + index;
-  }
-  return text.length;
 }
 
 /** What stands at a level, also by way of files that it includes. */
