@@ -253,7 +253,7 @@ function launch(row: Row): Child {
     end: undefined,
     sent: new Set(),
     logs: Promise.all(
-      pipes ? [follow(pipes.out, stdout, row), follow(withCures(pipes.err, row), stderr, row)] : [],
+      pipes ? [follow(pipes.out, stdout, row), follow(withCure(pipes.err, row), stderr, row)] : [],
     ),
     upAfter: undefined,
     tree: [],
@@ -2195,29 +2195,29 @@ function writeNginxConf(address = appAddress): void {
   const part = readNginx(text);
   const isWhole = has(part, "events");
   const values = nginxValues();
-  if (part.length) putFile("listen", `${values.NGINX_LISTEN}`);
-  if (part.length && !isWhole) putFile("proxy_params", PROXY_PARAMS);
+  if (part.length) putFile("listen", values.NGINX_LISTEN);
+  if (part.length && !isWhole) putFile(PARAMS, PROXY_PARAMS);
+  if (part.length && !isWhole) putFile("modules-of-the-image", nginxModules().join("\n"));
   bringFiles(part);
   if (has(part, "server")) values.NGINX_VARIABLES = PROXY_VARIABLES;
-  const whole = `\${NGINX_DAEMON}\ninclude main/ENTRYPOINT_NGINX;\n`;
-  const ours = filled(isWhole ? whole : NGINX_TEMPLATE, values);
-  putFile("nginx.conf", part.length ? edited(ours, writePart(part, text, ours)) : ours);
+  const ours = filled(NGINX_TEMPLATE, values);
+  if (isWhole) putFile("main/ENTRYPOINT_NGINX", text);
+  const daemon = has(part, "daemon") ? "" : values.NGINX_DAEMON;
+  const whole = `${daemon}\ninclude main/ENTRYPOINT_NGINX;\n`;
+  putFile("nginx.conf", isWhole ? whole : edited(ours, writePart(part, text, ours)));
 }
 
 /** Writes each directive of the part where it may stand. Gives those of ours whose place they take. */
 function writePart(part: Directive[], text: string, conf: string): Directive[] {
-  const [isWhole, hasServer] = [has(part, "events"), has(part, "server")];
-  const inside = (it: Directive) => (hasServer || isForHttp(it) ? "http" : "server");
-  const levelOf = (it: Directive) => (isWhole ? "main" : inside(it));
+  const hasServer = has(part, "server");
+  const levelOf = (it: Directive) => (hasServer || isForHttp(it) ? "http" : "server");
   let ours = readNginx(conf);
-  return (["main", "http", "server"] as const).flatMap((level, i, levels) => {
+  return ["http", "server"].flatMap((level) => {
     const here = part.filter((it) => levelOf(it) === level);
     const others = part.filter((it) => levelOf(it) !== level);
-    const edits = isWhole ? others : [...others, ...withProxy(here, level === "server")];
-    putFile(`${level}/ENTRYPOINT_NGINX`, edited(text, edits));
-    const doubles = doubled(ours, here);
-    ours = ours.find(({ name }) => name === levels[i + 1])?.block ?? [];
-    return doubles;
+    putFile(`${level}/ENTRYPOINT_NGINX`, edited(text, [...others, ...withProxy(here, level)]));
+    ours = ours.find(({ name }) => name === level)?.block ?? [];
+    return doubled(ours, here);
   });
 }
 
@@ -2325,46 +2325,45 @@ type Edit = { from: number; to: number; by?: string };
 
 /** The text with other words in these places. Its lines keep their numbers. */
 function edited(text: string, edits: Edit[]): string {
-  let [result, at] = ["", 0];
-  for (const { from, to, by = "" } of edits.sort((a, b) => a.from - b.from)) {
-    result += text.slice(at, from) + by + text.slice(from, to).replace(/[^\n]+/g, "");
-    at = to;
-  }
-  return result + text.slice(at);
-}
-
-/** Beside the user's own: what the file proxy_params has, where that is included; and our headers
- * where a server has some, for nginx takes those of http only where there are none. */
-function withProxy(level: Directive[], isServer: boolean): Edit[] {
-  const edits = level.flatMap((it) =>
-    it.name === "include" ? [] : withProxy(it.block, it.name === "server"),
-  );
-  const lacking = (text: string) =>
-    `${edited(text, doubled(readNginx(text), level))} `.replace(/\s+/g, " ");
-  const isParams = ({ name, args, block }: Directive) =>
-    name === "include" && args[0] === "proxy_params" && !block.length;
-  const hasHeader = (it: Directive) => standing([it]).some(({ name }) => HEADER.test(name));
-  const [params, header] = [level.find(isParams), level.find(hasHeader)];
-  if (params) edits.push({ from: params.from, to: params.to, by: lacking(PROXY_PARAMS) });
-  else if (isServer && header && !standing(level).some(isParams))
-    edits.push({ from: header.from, to: header.from, by: lacking(PROXY_PARAMS) });
-  return edits;
+  const lastFirst = edits.toSorted((a, b) => b.from - a.from);
+  return lastFirst.reduce((result, { from, to, by = "" }) => {
+    const newlines = result.slice(from, to).replace(/[^\n]+/g, "");
+    return result.slice(0, from) + by + newlines + result.slice(to);
+  }, text);
 }
 
 const HEADER = /^proxy_(set|pass)_header$/;
+
+/** What proxy_params has, but what stands beside it: where it is included, and in a server that has
+ * headers, for nginx takes those of http only where there are none. */
+function withProxy(level: Directive[], parent: string): Edit[] {
+  const inner = level.flatMap((it) => (it.name === "include" ? [] : withProxy(it.block, it.name)));
+  const params = level.find(({ name, args: [file] }) => name === "include" && file === PARAMS);
+  const header = level.find((it) => standing([it]).some(({ name }) => HEADER.test(name)));
+  const at = params ?? (parent === "server" ? header : undefined);
+  if (!at) return inner;
+  const text = contents(join(directory, PARAMS));
+  const beside = level.filter((it) => it !== params);
+  const by = `${edited(text, doubled(readNginx(text), beside))} `.replace(/\s+/g, " ");
+  return [...inner, { from: at.from, to: params ? at.to : at.from, by }];
+}
+
+const PARAMS = "proxy_params";
 const NAMES_FILE = /^(include|auth_basic_user_file|\w*ssl_(\w*certificate\w*|dhparam|crl))$/;
 
 /** A relative name is that of a file beside the user's, else of ours, else of nginx's own. nginx gets a
  * copy of it, as Deno may make links only with -A. */
 function bringFiles(level: Directive[]): void {
-  const places = [dirname(resolve(`${env.ENTRYPOINT_NGINX}`)), nginxFiles()];
-  for (const { name, args, block } of level) {
-    const [pattern = ""] = NAMES_FILE.test(name) && !args[0]?.includes("..") ? args : [];
-    const place = places.find((cwd) => fs.globSync(pattern, { cwd }).length);
-    for (const file of place ? fs.globSync(pattern, { cwd: place }) : []) {
-      if (place === nginxFiles() && fs.existsSync(join(directory, file))) continue; // or ours
-      const text = filled(contents(resolve(`${place}`, file)));
-      if (text && !file.startsWith("/")) putFile(file, text);
+  const places = [dirname(resolve(`${env.ENTRYPOINT_NGINX}`)), directory, nginxFiles()];
+  for (const {
+    name,
+    args: [pattern = ""],
+    block,
+  } of level) {
+    const cwd = NAMES_FILE.test(name) && places.find((it) => fs.globSync(pattern, { cwd: it })[0]);
+    for (const file of cwd ? fs.globSync(pattern, { cwd }) : []) {
+      const text = filled(contents(resolve(`${cwd}`, file)));
+      if (text && !/^\/|\.\./.test(file)) putFile(file, text);
       if (name === "include") block.push(...readNginx(text));
     }
     bringFiles(block);
@@ -2400,40 +2399,32 @@ function filled(template: string, more: NodeJS.ProcessEnv = {}): string {
   );
 }
 
-const CURES: [RegExp, string][] = [
-  [
-    /worker_connections are not enough|Too many open files/,
-    "raise the limit of descriptors (docker run --ulimit nofile=65536), or add CPUs: each has a worker, of 10000 connections at most, and a request takes two",
-  ],
-  [
-    /\.so" .* in \S+nginx\.conf:\d/,
-    "the image's own nginx.conf loads this module: install the one of this nginx, or remove it",
-  ],
-];
+const TOO_MANY = /worker_connections are not enough|Too many open files/;
+const CURE =
+  "raise the limit of descriptors (docker run --ulimit nofile=65536), or add CPUs: each has a worker, of 10000 connections at most, and a request takes two";
 
-/** The pipe of nginx's errors. What to do about one is said behind it, once. */
-function withCures(pipe: Pipe, { name, command }: Row): Pipe {
-  const untold = new Map(CURES);
+/** The pipe of nginx's errors. What to do about this one is said behind it, once. */
+function withCure(pipe: Pipe, { name, command }: Row): Pipe {
   async function* source() {
+    let isTold = false;
     for await (const chunk of pipe.source) {
       yield chunk;
-      for (const [error, cure] of untold)
-        if (error.test(`${Buffer.from(chunk)}`) && untold.delete(error))
-          say(`${name}: ${cure}`, "WARNING");
+      if (isTold || !TOO_MANY.test(`${Buffer.from(chunk)}`)) continue;
+      isTold = true;
+      say(`${name}: ${CURE}`, "WARNING");
     }
   }
   return command.includes("NGINX_CONF") ? { ...pipe, source: source() } : pipe;
 }
 
 /** What the configuration takes from this machine. */
-function nginxValues(): NodeJS.ProcessEnv {
-  const { port, appPort, template } = settings;
+function nginxValues() {
+  const { port, appPort } = settings;
   const host = appAddress.includes(":") ? `[${appAddress}]` : appAddress;
   const ipv6 = ownAddresses().some(({ family }) => family === "IPv6");
   const { mtime } = fs.statSync(settings.static, { throwIfNoEntry: false }) ?? {};
   const [, files = ""] = /^Max open files +\S+ +(\d+)/m.exec(contents("/proc/self/limits")) ?? [];
   return {
-    NGINX_MODULES: template === undefined ? "" : nginxModules().join("\n"),
     NGINX_DAEMON: table.some(({ command }) => /\bdaemon\b/.test(command)) ? "" : "daemon off;",
     NGINX_USER: process.getuid?.() === 0 ? "user root; # what the app can read, nginx can" : "",
     NGINX_DIRECTORY: directory,
@@ -2484,7 +2475,7 @@ const PROXY_VARIABLES = `map $http_connection $app_connection { ~*upgrade upgrad
 /** Transparent: what works without nginx in front works with it, from nginx 1.22 on. */
 const NGINX_TEMPLATE = `# Written by entrypoint for this run.
 \${NGINX_DAEMON}
-\${NGINX_MODULES}
+include modules-of-the-image*; # a pattern may match nothing
 \${NGINX_USER}
 pid "\${NGINX_DIRECTORY}/nginx.pid";
 error_log stderr warn;
@@ -2494,7 +2485,7 @@ events { worker_connections \${NGINX_CONNECTIONS}; } # two for each request unde
 http {
   log_format main '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent '
     '"$http_referer" "$http_user_agent" "$http_x_forwarded_for"\${NGINX_TRACE}';
-  include http/ENTRYPOINT_NGINX*; # a pattern may match nothing
+  include http/ENTRYPOINT_NGINX*;
   access_log /dev/stdout main;
   include "\${NGINX_FILES}/mime[.]types";
   types { text/javascript mjs; } # which it lacks
