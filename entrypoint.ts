@@ -275,7 +275,7 @@ function launch(row: Row): Child {
     end: undefined,
     sent: new Set(),
     logs: Promise.all(
-      pipes ? [follow(pipes.out, stdout, row), follow(withCures(pipes.err, row), stderr, row)] : [],
+      pipes ? [follow(pipes.out, stdout, row), follow(withCure(pipes.err, row), stderr, row)] : [],
     ),
     upAfter: undefined,
     tree: [],
@@ -2317,29 +2317,29 @@ function writeNginxConf(address = appAddress): void {
   const part = readNginx(text);
   const isWhole = has(part, "events");
   const values = nginxValues();
-  if (part.length) putFile("listen", `${values.NGINX_LISTEN}`);
-  if (part.length && !isWhole) putFile("proxy_params", PROXY_PARAMS);
+  if (part.length) putFile("listen", values.NGINX_LISTEN);
+  if (part.length && !isWhole) putFile(PARAMS, PROXY_PARAMS);
+  if (part.length && !isWhole) putFile("modules-of-the-image", nginxModules().join("\n"));
   bringFiles(part);
   if (has(part, "server")) values.NGINX_VARIABLES = PROXY_VARIABLES;
-  const whole = `\${NGINX_DAEMON}\ninclude main/ENTRYPOINT_NGINX;\n`;
-  const ours = filled(isWhole ? whole : NGINX_TEMPLATE, values);
-  putFile("nginx.conf", part.length ? edited(ours, writePart(part, text, ours)) : ours);
+  const ours = filled(NGINX_TEMPLATE, values);
+  if (isWhole) putFile("main/ENTRYPOINT_NGINX", text);
+  const daemon = has(part, "daemon") ? "" : values.NGINX_DAEMON;
+  const whole = `${daemon}\ninclude main/ENTRYPOINT_NGINX;\n`;
+  putFile("nginx.conf", isWhole ? whole : edited(ours, writePart(part, text, ours)));
 }
 
 /** Writes each directive of the part where it may stand. Gives those of ours whose place they take. */
 function writePart(part: Directive[], text: string, conf: string): Directive[] {
-  const [isWhole, hasServer] = [has(part, "events"), has(part, "server")];
-  const inside = (it: Directive) => (hasServer || isForHttp(it) ? "http" : "server");
-  const levelOf = (it: Directive) => (isWhole ? "main" : inside(it));
+  const hasServer = has(part, "server");
+  const levelOf = (it: Directive) => (hasServer || isForHttp(it) ? "http" : "server");
   let ours = readNginx(conf);
-  return (["main", "http", "server"] as const).flatMap((level, i, levels) => {
+  return ["http", "server"].flatMap((level) => {
     const here = part.filter((it) => levelOf(it) === level);
     const others = part.filter((it) => levelOf(it) !== level);
-    const edits = isWhole ? others : [...others, ...withProxy(here, level === "server")];
-    putFile(`${level}/ENTRYPOINT_NGINX`, edited(text, edits));
-    const doubles = doubled(ours, here);
-    ours = ours.find(({ name }) => name === levels[i + 1])?.block ?? [];
-    return doubles;
+    putFile(`${level}/ENTRYPOINT_NGINX`, edited(text, [...others, ...withProxy(here, level)]));
+    ours = ours.find(({ name }) => name === level)?.block ?? [];
+    return doubled(ours, here);
   });
 }
 
@@ -2385,38 +2385,31 @@ const LUA_TOKEN =
 
 /** As nginx does, a "}" in a word and the "{" of "${" are nothing but text. */
 function readNginx(text: string): Directive[] {
-  const all: Directive = { name: "", args: [], from: 0, to: text.length, block: [] };
+  const all: Directive[] = [];
   const open: Directive[] = []; // blocks, the innermost last
-  const tokens = new RegExp(NGINX_TOKEN);
   let words: string[] = [];
   let from = 0; // where the first of them stands
-  for (let found = tokens.exec(text); found; found = tokens.exec(text)) {
+  let to = 0;
+  for (;;) {
+    const isLua = open.some(({ name }) => name.endsWith("_by_lua_block"));
+    const tokens = new RegExp(isLua ? LUA_TOKEN : NGINX_TOKEN);
+    tokens.lastIndex = to;
+    const found = tokens.exec(text);
+    if (!found) return all;
     const [token] = found;
+    to = tokens.lastIndex;
     if (!words.length) from = found.index;
-    if (token === "}") {
-      const closed = open.pop();
-      if (closed) closed.to = tokens.lastIndex;
-    } else if (token === "{" || token === ";") {
+    if (token === "{" || token === ";") {
       const [name = "", ...args] = words;
-      const to = token === ";" ? tokens.lastIndex : text.length; // until it is closed
-      const directive: Directive = { name, args, from, to, block: [] };
-      (open.at(-1) ?? all).block.push(directive);
-      if (token === "{") open.push(directive);
-      if (name.endsWith("_by_lua_block")) tokens.lastIndex = endOfLua(text, tokens.lastIndex);
-      words = [];
-    } else if (!token.startsWith("#")) words.push(token.replace(/^(["'])(.*)\1$/s, "$2"));
+      const directive = { name, args, from, to: text.length, block: [] };
+      (open.at(-1)?.block ?? all).push(directive);
+      open.push(directive);
+    }
+    const closed = token === "}" || token === ";" ? open.pop() : undefined;
+    if (closed) closed.to = to;
+    if (/^[{};]$/.test(token)) words = [];
+    else if (!token.startsWith("#")) words.push(token.replace(/^(["'])(.*)\1$/s, "$2"));
   }
-  return all.block;
-}
-
-/** Where the "}" stands that closes it; Lua's strings and comments may hold others. */
-function endOfLua(text: string, start: number): number {
-  let depth = 1;
-  for (const { 0: token, index } of text.slice(start).matchAll(LUA_TOKEN)) {
-    depth += Number(token === "{") - Number(token === "}");
-    if (!depth) return start + index;
-  }
-  return text.length;
 }
 
 /** What stands at a level, also by way of files that it includes. */
@@ -2454,46 +2447,45 @@ type Edit = { from: number; to: number; by?: string };
 
 /** The text with other words in these places. Its lines keep their numbers. */
 function edited(text: string, edits: Edit[]): string {
-  let [result, at] = ["", 0];
-  for (const { from, to, by = "" } of edits.sort((a, b) => a.from - b.from)) {
-    result += text.slice(at, from) + by + text.slice(from, to).replace(/[^\n]+/g, "");
-    at = to;
-  }
-  return result + text.slice(at);
-}
-
-/** Beside the user's own: what the file proxy_params has, where that is included; and our headers
- * where a server has some, for nginx takes those of http only where there are none. */
-function withProxy(level: Directive[], isServer: boolean): Edit[] {
-  const edits = level.flatMap((it) =>
-    it.name === "include" ? [] : withProxy(it.block, it.name === "server"),
-  );
-  const lacking = (text: string) =>
-    `${edited(text, doubled(readNginx(text), level))} `.replace(/\s+/g, " ");
-  const isParams = ({ name, args, block }: Directive) =>
-    name === "include" && args[0] === "proxy_params" && !block.length;
-  const hasHeader = (it: Directive) => standing([it]).some(({ name }) => HEADER.test(name));
-  const [params, header] = [level.find(isParams), level.find(hasHeader)];
-  if (params) edits.push({ from: params.from, to: params.to, by: lacking(PROXY_PARAMS) });
-  else if (isServer && header && !standing(level).some(isParams))
-    edits.push({ from: header.from, to: header.from, by: lacking(PROXY_HEADERS) });
-  return edits;
+  const lastFirst = edits.toSorted((a, b) => b.from - a.from);
+  return lastFirst.reduce((result, { from, to, by = "" }) => {
+    const newlines = result.slice(from, to).replace(/[^\n]+/g, "");
+    return result.slice(0, from) + by + newlines + result.slice(to);
+  }, text);
 }
 
 const HEADER = /^proxy_(set|pass)_header$/;
+
+/** What proxy_params has, but what stands beside it: where it is included, and in a server that has
+ * headers, for nginx takes those of http only where there are none. */
+function withProxy(level: Directive[], parent: string): Edit[] {
+  const inner = level.flatMap((it) => (it.name === "include" ? [] : withProxy(it.block, it.name)));
+  const params = level.find(({ name, args: [file] }) => name === "include" && file === PARAMS);
+  const header = level.find((it) => standing([it]).some(({ name }) => HEADER.test(name)));
+  const at = params ?? (parent === "server" ? header : undefined);
+  if (!at) return inner;
+  const text = contents(join(directory, PARAMS));
+  const beside = level.filter((it) => it !== params);
+  const by = `${edited(text, doubled(readNginx(text), beside))} `.replace(/\s+/g, " ");
+  return [...inner, { from: at.from, to: params ? at.to : at.from, by }];
+}
+
+const PARAMS = "proxy_params";
 const NAMES_FILE = /^(include|auth_basic_user_file|\w*ssl_(\w*certificate\w*|dhparam|crl))$/;
 
 /** A relative name is that of a file beside the user's, else of ours, else of nginx's own. nginx gets a
  * copy of it, as Deno may make links only with -A. */
 function bringFiles(level: Directive[]): void {
-  const places = [dirname(resolve(`${env.ENTRYPOINT_NGINX}`)), nginxFiles()];
-  for (const { name, args, block } of level) {
-    const [pattern = ""] = NAMES_FILE.test(name) && !args[0]?.includes("..") ? args : [];
-    const place = places.find((cwd) => fs.globSync(pattern, { cwd }).length);
-    for (const file of place ? fs.globSync(pattern, { cwd: place }) : []) {
-      if (place === nginxFiles() && fs.existsSync(join(directory, file))) continue; // or ours
-      const text = filled(contents(resolve(`${place}`, file)));
-      if (text && !file.startsWith("/")) putFile(file, text);
+  const places = [dirname(resolve(`${env.ENTRYPOINT_NGINX}`)), directory, nginxFiles()];
+  for (const {
+    name,
+    args: [pattern = ""],
+    block,
+  } of level) {
+    const cwd = NAMES_FILE.test(name) && places.find((it) => fs.globSync(pattern, { cwd: it })[0]);
+    for (const file of cwd ? fs.globSync(pattern, { cwd }) : []) {
+      const text = filled(contents(resolve(`${cwd}`, file)));
+      if (text && !/^\/|\.\./.test(file)) putFile(file, text);
       if (name === "include") block.push(...readNginx(text));
     }
     bringFiles(block);
@@ -2509,16 +2501,10 @@ function nginxModules(file = `${nginxFiles()}/nginx.conf`): string[] {
   });
 }
 
-/** The directory of nginx's own files: Debian's and Alpine's, FreeBSD's, Homebrew's, OpenResty's. */
-const nginxFiles = once(() => {
-  const usual = "/etc/nginx";
-  const others = ["local/etc/nginx", "local/openresty/nginx/conf"].map((path) => `/usr/${path}`);
-  return (
-    [usual, ...others, "/opt/homebrew/etc/nginx"].find((path) =>
-      fs.existsSync(`${path}/mime.types`),
-    ) ?? usual
-  );
-});
+const OPENRESTY = "/usr/local/openresty/nginx/conf";
+
+/** The directory of nginx's own files. */
+const nginxFiles = once(() => (isDirectory(OPENRESTY) ? OPENRESTY : "/etc/nginx"));
 
 const PLACEHOLDER = /\$\{([A-Z_][A-Z_0-9]*)(?::-([^}]*))?\}/g; // ${host} is nginx's own
 
@@ -2535,39 +2521,32 @@ function filled(template: string, more: NodeJS.ProcessEnv = {}): string {
   );
 }
 
-const CURES: [RegExp, string][] = [
-  [
-    /worker_connections are not enough|Too many open files/,
-    "raise the limit of descriptors (docker run --ulimit nofile=65536), or add CPUs: each has a worker, of 10000 connections at most, and a request takes two",
-  ],
-  [
-    /\.so" .* in \S+nginx\.conf:\d/,
-    "the image's own nginx.conf loads this module: install the one of this nginx, or remove it",
-  ],
-];
+const TOO_MANY = /worker_connections are not enough|Too many open files/;
+const CURE =
+  "raise the limit of descriptors (docker run --ulimit nofile=65536), or add CPUs: each has a worker, of 10000 connections at most, and a request takes two";
 
-/** The pipe of nginx's errors. What to do about one is said behind it, once. */
-function withCures(pipe: Pipe, { name, command }: Row): Pipe {
-  const untold = new Map(CURES);
+/** The pipe of nginx's errors. What to do about this one is said behind it, once. */
+function withCure(pipe: Pipe, { name, command }: Row): Pipe {
   async function* source() {
+    let isTold = false;
     for await (const chunk of pipe.source) {
       yield chunk;
-      for (const [error, cure] of untold)
-        if (error.test(`${Buffer.from(chunk)}`) && untold.delete(error))
-          say(`${name}: ${cure}`, "WARNING");
+      if (isTold || !TOO_MANY.test(`${Buffer.from(chunk)}`)) continue;
+      isTold = true;
+      say(`${name}: ${CURE}`, "WARNING");
     }
   }
   return command.includes("NGINX_CONF") ? { ...pipe, source: source() } : pipe;
 }
 
 /** What the configuration takes from this machine. */
-function nginxValues(): NodeJS.ProcessEnv {
-  const { port, appPort, template } = settings;
+function nginxValues() {
+  const { port, appPort } = settings;
   const host = appAddress.includes(":") ? `[${appAddress}]` : appAddress;
   const ipv6 = ownAddresses().some(({ family }) => family === "IPv6");
+  const { mtime } = fs.statSync(settings.static, { throwIfNoEntry: false }) ?? {};
   const [, files = ""] = /^Max open files +\S+ +(\d+)/m.exec(contents("/proc/self/limits")) ?? [];
   return {
-    NGINX_MODULES: template === undefined ? "" : nginxModules().join("\n"),
     NGINX_DAEMON: table.some(({ command }) => /\bdaemon\b/.test(command)) ? "" : "daemon off;",
     NGINX_USER: process.getuid?.() === 0 ? "user root; # what the app can read, nginx can" : "",
     NGINX_DIRECTORY: directory,
@@ -2580,48 +2559,34 @@ function nginxValues(): NodeJS.ProcessEnv {
     NGINX_VARIABLES: "",
     NGINX_TRACE: settings.log === "json" && env.GOOGLE_CLOUD_PROJECT ? TRACE_HEADERS : "",
     NGINX_STATIC: settings.static.replace(/["\\]/g, "\\$&").replaceAll("$", () => `\${dollar}`),
-    NGINX_STATIC_DATES: hasDates(settings.static) ? "" : WITHOUT_DATES,
+    NGINX_STATIC_DATES: mtime && mtime.getFullYear() < 1990 ? WITHOUT_DATES : "",
   };
 }
 
-/** Reproducible builds date all files alike, long ago: a changed one would look unchanged. */
-function hasDates(directory: string): boolean {
-  if (!isDirectory(directory)) return true;
-  const some = fs.readdirSync(directory).slice(0, 100);
-  const dates = ["", ...some].map(
-    (name) => fs.statSync(join(directory, name), { throwIfNoEntry: false })?.mtime,
-  );
-  return !dates.some((date) => date && date.getFullYear() < 1990);
-}
+/** What nginx keeps from the client by itself; of the app's X-Accel headers it would do as they say. */
+const ACCEL = ["Redirect", "Expires", "Limit-Rate", "Buffering", "Charset"].map(
+  (name) => `X-Accel-${name}`,
+);
+const PASSED = ["Server", "Date", "X-Pad", ...ACCEL].map((name) => `proxy_pass_header ${name};`);
 
-const PROXY_HEADERS = `
+/** The file proxy_params. */
+const PROXY_PARAMS = `
   proxy_set_header Host $app_host;
   proxy_set_header Connection $app_connection;
   proxy_set_header Upgrade $http_upgrade;
   proxy_set_header X-Forwarded-For $app_forwarded_for;
   proxy_set_header X-Forwarded-Proto $app_forwarded_proto;
-  proxy_pass_header Server;
-  proxy_pass_header Date;
-  proxy_pass_header X-Pad;
-  proxy_pass_header X-Accel-Redirect;
-  proxy_pass_header X-Accel-Expires;
-  proxy_pass_header X-Accel-Limit-Rate;
-  proxy_pass_header X-Accel-Buffering;
-  proxy_pass_header X-Accel-Charset;`;
+  ${PASSED.join("\n  ")}`;
 
-/** Streamed, and with the headers that came: the file proxy_params. */
-const PROXY_PARAMS = `
-  proxy_http_version 1.1;
-  proxy_request_buffering off;
-  proxy_buffering off;
-  proxy_read_timeout 3600s;
-  proxy_send_timeout 3600s;
-  proxy_buffer_size 64k;
-  proxy_buffers 8 64k;
-  proxy_busy_buffers_size 128k;
-  proxy_redirect off;
-  proxy_ignore_headers X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Buffering X-Accel-Charset;
-${PROXY_HEADERS}`;
+/** An hour and big headers, whatever the app speaks. */
+const PROTOCOLS = ["proxy", "fastcgi", "uwsgi"].map(
+  (name) => `
+  ${name}_read_timeout 3600s;
+  ${name}_send_timeout 3600s;
+  ${name}_buffer_size 64k;
+  ${name}_buffers 8 64k;
+  ${name}_busy_buffers_size 128k;`,
+);
 
 /** The variables of proxy_params for the user's servers. The built-in one starts sooner without `map`. */
 const PROXY_VARIABLES = `map $http_connection $app_connection { ~*upgrade upgrade; default ""; }
@@ -2632,7 +2597,7 @@ const PROXY_VARIABLES = `map $http_connection $app_connection { ~*upgrade upgrad
 /** Transparent: what works without nginx in front works with it, from nginx 1.22 on. */
 const NGINX_TEMPLATE = `# Written by entrypoint for this run.
 \${NGINX_DAEMON}
-\${NGINX_MODULES}
+include modules-of-the-image*; # a pattern may match nothing
 \${NGINX_USER}
 pid "\${NGINX_DIRECTORY}/nginx.pid";
 error_log stderr warn;
@@ -2642,7 +2607,7 @@ events { worker_connections \${NGINX_CONNECTIONS}; } # two for each request unde
 http {
   log_format main '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent '
     '"$http_referer" "$http_user_agent" "$http_x_forwarded_for"\${NGINX_TRACE}';
-  include http/ENTRYPOINT_NGINX*; # a pattern may match nothing
+  include http/ENTRYPOINT_NGINX*;
   access_log /dev/stdout main;
   include "\${NGINX_FILES}/mime[.]types";
   types { text/javascript mjs; } # which it lacks
@@ -2664,21 +2629,17 @@ http {
   keepalive_timeout 620s; # longer than the 600 s of Google's load balancers
   ignore_invalid_headers off;
   large_client_header_buffers 8 64k;
+  ${PROTOCOLS.join("")}
 ${PROXY_PARAMS}
 
-  # The same for PHP and uwsgi, as far as it goes: they want to know the length of a body first, and
-  # unbuffered nginx would keep connections that php-fpm closes.
-  fastcgi_read_timeout 3600s;
-  fastcgi_send_timeout 3600s;
-  fastcgi_buffer_size 64k;
-  fastcgi_buffers 8 64k;
-  fastcgi_busy_buffers_size 128k;
+  # Streamed. Of fastcgi and uwsgi nginx must know the length of a request first, and unbuffered it
+  # would keep connections that php-fpm closes.
+  proxy_http_version 1.1;
+  proxy_request_buffering off;
+  proxy_buffering off;
+  proxy_redirect off;
+  proxy_ignore_headers ${ACCEL.join(" ")};
   uwsgi_buffering off;
-  uwsgi_read_timeout 3600s;
-  uwsgi_send_timeout 3600s;
-  uwsgi_buffer_size 64k;
-  uwsgi_buffers 8 64k;
-  uwsgi_busy_buffers_size 128k;
 
   geo $dollar { default "$"; }
   \${NGINX_VARIABLES}
@@ -2719,6 +2680,7 @@ ${PROXY_PARAMS}
 }
 `;
 
+/** Reproducible builds date all files alike, long ago: a changed one would look unchanged. */
 const WITHOUT_DATES = `etag off; if_modified_since off; add_header Last-Modified "";`;
 
 // After a tab each, which no value can hold: nginx writes it as \x09.
