@@ -2201,10 +2201,11 @@ function writeNginxConf(address = appAddress): void {
   bringFiles(part);
   if (has(part, "server")) values.NGINX_VARIABLES = PROXY_VARIABLES;
   const ours = filled(NGINX_TEMPLATE, values);
-  if (isWhole) putFile("main/ENTRYPOINT_NGINX", text);
   const daemon = has(part, "daemon") ? "" : values.NGINX_DAEMON;
   const whole = `${daemon}\ninclude main/ENTRYPOINT_NGINX;\n`;
-  putFile("nginx.conf", isWhole ? whole : edited(ours, writePart(part, text, ours)));
+  if (isWhole) putFile("main/ENTRYPOINT_NGINX", text);
+  const doubles = part.length && !isWhole ? writePart(part, text, ours) : [];
+  putFile("nginx.conf", isWhole ? whole : edited(ours, doubles));
 }
 
 /** Writes each directive of the part where it may stand. Gives those of ours whose place they take. */
@@ -2271,7 +2272,7 @@ function readNginx(text: string): Directive[] {
   let to = 0;
   for (;;) {
     const isLua = open.some(({ name }) => name.endsWith("_by_lua_block"));
-    const tokens = new RegExp(isLua ? LUA_TOKEN : NGINX_TOKEN);
+    const tokens = isLua ? LUA_TOKEN : NGINX_TOKEN;
     tokens.lastIndex = to;
     const found = tokens.exec(text);
     if (!found) return all;
@@ -2304,7 +2305,7 @@ function has(level: Directive[], name: string): boolean {
 const FOR_HTTP =
   /^(map|geo|geoip2|split_clients|upstream|limit_(req|conn)_zone|log_format|\w+_cache_path|lua_shared_dict)$/;
 
-const ADDED = /^(include|types|geo|map|set|if)$/; // one more takes no other's place
+const ADDED = /^(include|types|map|set|if)$/; // one more takes no other's place
 const KEYED = /^(proxy_(set|pass)_header|upstream|log_format|listen)$/;
 
 /** Those of ours that the user's part has at this level in its own way. */
@@ -2318,6 +2319,7 @@ function doubled(ours: Directive[], theirs: Directive[]): Directive[] {
   return ours.filter((directive) => !ADDED.test(directive.name) && keys.has(keyOf(directive)));
 }
 
+/** Other words in a place of the text. */
 type Edit = { from: number; to: number; by?: string };
 
 /** The text with other words in these places. Its lines keep their numbers. */
@@ -2334,9 +2336,7 @@ function edited(text: string, edits: Edit[]): string {
 function withProxy(level: Directive[], parent: string): Edit[] {
   const inner = level.flatMap((it) => (it.name === "include" ? [] : withProxy(it.block, it.name)));
   const params = level.find(({ name, args: [file] }) => name === "include" && file === PARAMS);
-  const header = level.find(
-    (it) => has([it], "proxy_set_header") || has([it], "proxy_pass_header"),
-  );
+  const header = level.find((it) => has([it], "proxy_set_header"));
   const at = params ?? (parent === "server" ? header : undefined);
   if (!at) return inner;
   const text = contents(join(directory, PARAMS));
@@ -2352,11 +2352,8 @@ const NAMES_FILE = /^(include|auth_basic_user_file|\w*ssl_(\w*certificate\w*|dhp
  * copy of it, as Deno may make links only with -A. */
 function bringFiles(level: Directive[]): void {
   const places = [dirname(resolve(`${env.ENTRYPOINT_NGINX}`)), directory, ...NGINX_FILES];
-  for (const {
-    name,
-    args: [pattern = ""],
-    block,
-  } of level) {
+  for (const { name, args, block } of level) {
+    const [pattern = ""] = args;
     const cwd = NAMES_FILE.test(name) && places.find((it) => fs.globSync(pattern, { cwd: it })[0]);
     for (const file of cwd ? fs.globSync(pattern, { cwd }) : []) {
       const text = filled(contents(resolve(`${cwd}`, file)));
@@ -2387,11 +2384,9 @@ function filled(template: string, more: NodeJS.ProcessEnv = {}): string {
   const ports = { PORT: `${port}`, APP_PORT: `${appPort}` };
   const NGINX_CONF = join(directory, "nginx.conf");
   const known: NodeJS.ProcessEnv = { ...env, ...ports, NGINX_CONF, ENTRYPOINT_STATIC, ...more };
-  const text = template.replace(/^\ufeff/, "");
-  return text.replace(
-    PLACEHOLDER,
-    (whole, name, other) => (known[name] || other) ?? known[name] ?? whole,
-  );
+  const valueFor = (whole: string, name: string, other?: string) =>
+    (known[name] || other) ?? known[name] ?? whole;
+  return template.replace(/^\ufeff/, "").replace(PLACEHOLDER, valueFor);
 }
 
 const TOO_MANY = /worker_connections are not enough|Too many open files/;
@@ -2405,10 +2400,7 @@ function withCure(pipe: Pipe, { name, command }: Row): Pipe {
       if (isTold || !TOO_MANY.test(`${Buffer.from(chunk)}`)) continue;
       isTold = true;
       const cure = "raise the limit of descriptors (docker run --ulimit nofile=65536), or add CPUs";
-      say(
-        `${name}: ${cure}: each has 10000 connections at most, and a request takes two`,
-        "WARNING",
-      );
+      say(`${name}: ${cure}`, "WARNING");
     }
   }
   return command.includes("NGINX_CONF") ? { ...pipe, source: source() } : pipe;
@@ -2502,7 +2494,6 @@ http {
   large_client_header_buffers 8 64k;
   ${PROTOCOLS.join("")}
 ${PROXY_PARAMS}
-
   # Streamed. Of fastcgi and uwsgi nginx must know the length of a request first, and unbuffered it
   # would keep connections that php-fpm closes.
   proxy_http_version 1.1;
