@@ -2323,15 +2323,17 @@ function writeNginxConf(address = appAddress): void {
   bringFiles(part);
   if (has(part, "server")) values.NGINX_VARIABLES = PROXY_VARIABLES;
   const ours = filled(NGINX_TEMPLATE, values);
-  if (isWhole) putFile("main/ENTRYPOINT_NGINX", text);
   const daemon = has(part, "daemon") ? "" : values.NGINX_DAEMON;
   const whole = `${daemon}\ninclude main/ENTRYPOINT_NGINX;\n`;
-  putFile("nginx.conf", isWhole ? whole : edited(ours, writePart(part, text, ours)));
+  if (isWhole) putFile("main/ENTRYPOINT_NGINX", text);
+  const doubles = part.length && !isWhole ? writePart(part, text, ours) : [];
+  putFile("nginx.conf", isWhole ? whole : edited(ours, doubles));
 }
 
 /** Writes each directive of the part where it may stand. Gives those of ours whose place they take. */
 function writePart(part: Directive[], text: string, conf: string): Directive[] {
   const hasServer = has(part, "server");
+  const isForHttp = (it: Directive) => standing([it]).every(({ name }) => FOR_HTTP.test(name));
   const levelOf = (it: Directive) => (hasServer || isForHttp(it) ? "http" : "server");
   let ours = readNginx(conf);
   return ["http", "server"].flatMap((level) => {
@@ -2392,7 +2394,7 @@ function readNginx(text: string): Directive[] {
   let to = 0;
   for (;;) {
     const isLua = open.some(({ name }) => name.endsWith("_by_lua_block"));
-    const tokens = new RegExp(isLua ? LUA_TOKEN : NGINX_TOKEN);
+    const tokens = isLua ? LUA_TOKEN : NGINX_TOKEN;
     tokens.lastIndex = to;
     const found = tokens.exec(text);
     if (!found) return all;
@@ -2421,15 +2423,11 @@ function has(level: Directive[], name: string): boolean {
   return standing(level).some((directive) => directive.name === name);
 }
 
+/** What nginx allows in http alone may stand beside locations. */
 const FOR_HTTP =
   /^(map|geo|geoip2|split_clients|upstream|limit_(req|conn)_zone|log_format|\w+_cache_path|lua_shared_dict)$/;
 
-/** What nginx allows in http alone may stand beside locations. */
-function isForHttp({ name, block }: Directive): boolean {
-  return FOR_HTTP.test(name) || (name === "include" && !!block.length && block.every(isForHttp));
-}
-
-const ADDED = /^(include|types|geo|map|set|if)$/; // one more takes no other's place
+const ADDED = /^(include|types|map|set|if)$/; // one more takes no other's place
 const KEYED = /^(proxy_(set|pass)_header|upstream|log_format|listen)$/;
 
 /** Those of ours that the user's part has at this level in its own way. */
@@ -2443,6 +2441,7 @@ function doubled(ours: Directive[], theirs: Directive[]): Directive[] {
   return ours.filter((directive) => !ADDED.test(directive.name) && keys.has(keyOf(directive)));
 }
 
+/** Other words in a place of the text. */
 type Edit = { from: number; to: number; by?: string };
 
 /** The text with other words in these places. Its lines keep their numbers. */
@@ -2454,14 +2453,12 @@ function edited(text: string, edits: Edit[]): string {
   }, text);
 }
 
-const HEADER = /^proxy_(set|pass)_header$/;
-
 /** What proxy_params has, but what stands beside it: where it is included, and in a server that has
  * headers, for nginx takes those of http only where there are none. */
 function withProxy(level: Directive[], parent: string): Edit[] {
   const inner = level.flatMap((it) => (it.name === "include" ? [] : withProxy(it.block, it.name)));
   const params = level.find(({ name, args: [file] }) => name === "include" && file === PARAMS);
-  const header = level.find((it) => standing([it]).some(({ name }) => HEADER.test(name)));
+  const header = level.find((it) => has([it], "proxy_set_header"));
   const at = params ?? (parent === "server" ? header : undefined);
   if (!at) return inner;
   const text = contents(join(directory, PARAMS));
@@ -2476,12 +2473,9 @@ const NAMES_FILE = /^(include|auth_basic_user_file|\w*ssl_(\w*certificate\w*|dhp
 /** A relative name is that of a file beside the user's, else of ours, else of nginx's own. nginx gets a
  * copy of it, as Deno may make links only with -A. */
 function bringFiles(level: Directive[]): void {
-  const places = [dirname(resolve(`${env.ENTRYPOINT_NGINX}`)), directory, nginxFiles()];
-  for (const {
-    name,
-    args: [pattern = ""],
-    block,
-  } of level) {
+  const places = [dirname(resolve(`${env.ENTRYPOINT_NGINX}`)), directory, ...NGINX_FILES];
+  for (const { name, args, block } of level) {
+    const [pattern = ""] = args;
     const cwd = NAMES_FILE.test(name) && places.find((it) => fs.globSync(pattern, { cwd: it })[0]);
     for (const file of cwd ? fs.globSync(pattern, { cwd }) : []) {
       const text = filled(contents(resolve(`${cwd}`, file)));
@@ -2493,18 +2487,16 @@ function bringFiles(level: Directive[]): void {
 }
 
 /** The modules that the image's own configuration loads. */
-function nginxModules(file = `${nginxFiles()}/nginx.conf`): string[] {
+function nginxModules(file = "/etc/nginx/nginx.conf"): string[] {
   return readNginx(contents(file)).flatMap(({ name, args: [value = ""] }) => {
     if (name === "load_module") return `load_module "${value}";`;
-    const included = name === "include" ? fs.globSync(resolve(nginxFiles(), value)) : [];
+    const included = name === "include" ? fs.globSync(resolve("/etc/nginx", value)) : [];
     return included.sort().flatMap((path) => nginxModules(path));
   });
 }
 
-const OPENRESTY = "/usr/local/openresty/nginx/conf";
-
-/** The directory of nginx's own files. */
-const nginxFiles = once(() => (isDirectory(OPENRESTY) ? OPENRESTY : "/etc/nginx"));
+/** nginx's own files, and those of OpenResty's image. */
+const NGINX_FILES = ["/etc/nginx", "/usr/local/openresty/nginx/conf"];
 
 const PLACEHOLDER = /\$\{([A-Z_][A-Z_0-9]*)(?::-([^}]*))?\}/g; // ${host} is nginx's own
 
@@ -2514,16 +2506,12 @@ function filled(template: string, more: NodeJS.ProcessEnv = {}): string {
   const ports = { PORT: `${port}`, APP_PORT: `${appPort}` };
   const NGINX_CONF = join(directory, "nginx.conf");
   const known: NodeJS.ProcessEnv = { ...env, ...ports, NGINX_CONF, ENTRYPOINT_STATIC, ...more };
-  const text = template.replace(/^\ufeff/, "");
-  return text.replace(
-    PLACEHOLDER,
-    (whole, name, other) => (known[name] || other) ?? known[name] ?? whole,
-  );
+  const valueFor = (whole: string, name: string, other?: string) =>
+    (known[name] || other) ?? known[name] ?? whole;
+  return template.replace(/^\ufeff/, "").replace(PLACEHOLDER, valueFor);
 }
 
 const TOO_MANY = /worker_connections are not enough|Too many open files/;
-const CURE =
-  "raise the limit of descriptors (docker run --ulimit nofile=65536), or add CPUs: each has a worker, of 10000 connections at most, and a request takes two";
 
 /** The pipe of nginx's errors. What to do about this one is said behind it, once. */
 function withCure(pipe: Pipe, { name, command }: Row): Pipe {
@@ -2533,7 +2521,8 @@ function withCure(pipe: Pipe, { name, command }: Row): Pipe {
       yield chunk;
       if (isTold || !TOO_MANY.test(`${Buffer.from(chunk)}`)) continue;
       isTold = true;
-      say(`${name}: ${CURE}`, "WARNING");
+      const cure = "raise the limit of descriptors (docker run --ulimit nofile=65536), or add CPUs";
+      say(`${name}: ${cure}`, "WARNING");
     }
   }
   return command.includes("NGINX_CONF") ? { ...pipe, source: source() } : pipe;
@@ -2550,7 +2539,6 @@ function nginxValues() {
     NGINX_DAEMON: table.some(({ command }) => /\bdaemon\b/.test(command)) ? "" : "daemon off;",
     NGINX_USER: process.getuid?.() === 0 ? "user root; # what the app can read, nginx can" : "",
     NGINX_DIRECTORY: directory,
-    NGINX_FILES: nginxFiles(),
     NGINX_WORKERS: `${cpus()}`,
     NGINX_CONNECTIONS: `${Math.min(Number(files || 10_000), 10_000)}`,
     NGINX_DESCRIPTORS: files && `worker_rlimit_nofile ${files};`,
@@ -2558,7 +2546,7 @@ function nginxValues() {
     NGINX_APP: typeof appPort === "string" ? `"unix:${appPort}"` : `${host}:${appPort}`,
     NGINX_VARIABLES: "",
     NGINX_TRACE: settings.log === "json" && env.GOOGLE_CLOUD_PROJECT ? TRACE_HEADERS : "",
-    NGINX_STATIC: settings.static.replace(/["\\]/g, "\\$&").replaceAll("$", () => `\${dollar}`),
+    NGINX_STATIC: settings.static.replace(/["\\]/g, "\\$&"),
     NGINX_STATIC_DATES: mtime && mtime.getFullYear() < 1990 ? WITHOUT_DATES : "",
   };
 }
@@ -2578,9 +2566,10 @@ const PROXY_PARAMS = `
   proxy_set_header X-Forwarded-Proto $app_forwarded_proto;
   ${PASSED.join("\n  ")}`;
 
-/** An hour and big headers, whatever the app speaks. */
-const PROTOCOLS = ["proxy", "fastcgi", "uwsgi"].map(
+/** Whatever the app speaks: an hour, and big headers. */
+const PROTOCOLS = ["proxy", "fastcgi", "uwsgi", "scgi"].map(
   (name) => `
+  ${name}_temp_path "\${NGINX_DIRECTORY}/${name}";
   ${name}_read_timeout 3600s;
   ${name}_send_timeout 3600s;
   ${name}_buffer_size 64k;
@@ -2609,15 +2598,11 @@ http {
     '"$http_referer" "$http_user_agent" "$http_x_forwarded_for"\${NGINX_TRACE}';
   include http/ENTRYPOINT_NGINX*;
   access_log /dev/stdout main;
-  include "\${NGINX_FILES}/mime[.]types";
+  ${NGINX_FILES.map((path) => `include ${path}/mime[.]types;`).join("\n  ")}
   types { text/javascript mjs; } # which it lacks
   types_hash_max_size 4096;
   default_type application/octet-stream;
   client_body_temp_path "\${NGINX_DIRECTORY}/client_body";
-  proxy_temp_path "\${NGINX_DIRECTORY}/proxy";
-  fastcgi_temp_path "\${NGINX_DIRECTORY}/fastcgi";
-  uwsgi_temp_path "\${NGINX_DIRECTORY}/uwsgi";
-  scgi_temp_path "\${NGINX_DIRECTORY}/scgi";
   sendfile on;
   server_tokens off;
   absolute_redirect off;
@@ -2631,7 +2616,6 @@ http {
   large_client_header_buffers 8 64k;
   ${PROTOCOLS.join("")}
 ${PROXY_PARAMS}
-
   # Streamed. Of fastcgi and uwsgi nginx must know the length of a request first, and unbuffered it
   # would keep connections that php-fpm closes.
   proxy_http_version 1.1;
@@ -2641,7 +2625,6 @@ ${PROXY_PARAMS}
   proxy_ignore_headers ${ACCEL.join(" ")};
   uwsgi_buffering off;
 
-  geo $dollar { default "$"; }
   \${NGINX_VARIABLES}
   upstream app {
     server \${NGINX_APP};
