@@ -541,7 +541,7 @@ export class Box {
 
   /** Starts the program with these lines as its Procfile. */
   procfile(lines: string[], options: Options = {}): Run {
-    this.write("Procfile", lines.map((line) => `${line}\n`).join(""));
+    this.write("Procfile", lines.map((line) => `${byPath(line)}\n`).join(""));
     return this.start([], options);
   }
 
@@ -627,6 +627,12 @@ type Wrap = (command: string[]) => string[];
 /** A shell does `first`, and becomes the program: `exec 0<&-`, `ulimit -n 20`. */
 export function inShell(first: string, shell: "sh" | "bash" = "sh"): Wrap {
   return (command) => [shell, "-c", `${first}; exec "$@"`, shell, ...command];
+}
+
+/** Debian's busybox-static has a sh that runs its own applets, whatever PATH has: these lack options. */
+function byPath(line: string): string {
+  const NAMES = /(?<![\w./-])(?:setpriv|setsid|timeout)(?= )/g;
+  return line.replace(NAMES, (name) => Bun.which(name, { PATH: SYSTEM }) ?? name);
 }
 
 /** A directory for PATH in which these names are BusyBox's. */

@@ -558,7 +558,7 @@ section(
         `one: timeout 1h sh -c '${forever} & sleep 1005 & exec sleep 1006'; exit $?`,
         `two: ${untilGo}; exit 3`,
       ]);
-      process.kill(await run.descendant(/^timeout 1h/), "SIGKILL");
+      process.kill(await run.descendant(/^\S*timeout 1h/), "SIGKILL");
       expect((await run.exit()).code).toBe(137);
     });
   },
