@@ -1261,17 +1261,10 @@ function write(to: Output, text: Buffer): Promise<unknown> {
   const whole = to.midLine ? Buffer.concat([Buffer.from("\n"), text]) : text;
   to.midLine = text.at(-1) !== NEWLINE;
   to.pending++;
-  to.written = taken(to, whole);
+  to.written = Promise.try(to.put, whole)
+    .catch((error) => lost(to, codeOf(error)))
+    .finally(() => to.pending--);
   return to.written;
-}
-
-async function taken(to: Output, bytes: Buffer): Promise<void> {
-  try {
-    await to.put(bytes);
-  } catch (error) {
-    lost(to, codeOf(error));
-  }
-  to.pending--;
 }
 
 function lost(to: Output, code: string): void {
@@ -1299,50 +1292,38 @@ function painted(
   return colours ? colours[colour](text) : text;
 }
 
+/** Copies lines until the pipe ends: each with the name in front, or as an entry. */
 async function follow(pipe: Pipe, to: Output, row: Row): Promise<void> {
   openPipes.add(pipe);
-  await copy(pipe.source, to, row);
-  openPipes.delete(pipe);
-}
-
-/** Copies lines until the pipe ends: each with the name in front, or as an entry. */
-async function copy(source: AsyncIterable<Uint8Array>, to: Output, row: Row): Promise<void> {
   const trace = noTrace();
-  const shown = settings.log === "json" ? asEntries(row, trace) : named(row, to);
+  const [shown, most] =
+    settings.log === "json" ? [asEntries(row, trace), ENTRY] : [named(row, to), LINE];
   let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = () => write(to, shown(NOTHING));
-  await eachRead(source, (lines) => {
+  const show = (lines: Buffer): Promise<unknown> => {
     clearTimeout(timer);
     const written = write(to, shown(lines));
-    if (trace.lines.length)
-      timer = setTimeout(late, Math.max(0, trace.heldUntil - performance.now()));
+    const left = trace.heldUntil - performance.now();
+    if (trace.lines.length) timer = setTimeout(show, Math.max(0, left), NOTHING);
     return written;
-  });
-  clearTimeout(timer);
-  await late();
-}
-
-/** Gives whole lines, read by read. The last may lack its newline; else such a line is held back. */
-async function eachRead(
-  source: AsyncIterable<Uint8Array>,
-  take: (lines: Buffer) => Promise<unknown>,
-): Promise<void> {
-  let rest = NOTHING;
+  };
+  let unfinished = NOTHING; // a line without its newline
   let busy = 0; // milliseconds
-  for await (const chunk of source) {
+  for await (const chunk of pipe.source) {
     const since = performance.now();
     bytesRead += chunk.length;
-    const bytes = withLongLinesCut(Buffer.concat([rest, chunk]));
+    const bytes = withLongLinesCut(Buffer.concat([unfinished, chunk]), most);
     const end = bytes.lastIndexOf(NEWLINE) + 1;
-    rest = bytes.subarray(end);
-    if (end) await take(bytes.subarray(0, end));
+    unfinished = bytes.subarray(end);
+    if (end) await show(bytes.subarray(0, end));
     if (onBun && manyCome(since)) Bun.sleepSync(REST);
     busy += performance.now() - since;
     if (busy < TURN) continue;
     await turn(); // Bun gives a flood the next read at once: signals and all others would wait
     busy = 0;
   }
-  if (rest.length) await take(rest);
+  if (unfinished.length) await show(unfinished);
+  await show(NOTHING);
+  openPipes.delete(pipe);
 }
 
 /**
@@ -1376,18 +1357,17 @@ function named(row: Row, to: Output): Show {
   };
 }
 
-function withLongLinesCut(bytes: Buffer, keepObjects = settings.log === "json"): Buffer {
+/** A line of more bytes than this is as many lines as it takes, cut between characters of UTF-8. */
+function withLongLinesCut(bytes: Buffer, most: number): Buffer {
   const pieces: Buffer[] = [];
-  let [cut, end] = [0, 0]; // up to here: all pieces, all lines
-  for (let start = longLine(bytes, LINE); start >= 0; start = longLine(bytes, LINE, end)) {
-    end = keepObjects ? endOfObject(bytes, start) : 0;
-    if (end > bytes.length) break; // there is more of it to come
-    if (end) continue;
-    end = endOfCharacter(bytes, start + LINE);
-    pieces.push(bytes.subarray(cut, end), Buffer.from("\n"));
-    cut = end;
+  let done = 0; // up to here it is in pieces
+  for (let start = longLine(bytes, most); start >= 0; start = longLine(bytes, most, done)) {
+    let end = start + most;
+    while (end > start + most - 3 && ((bytes[end] ?? 0) & 0xc0) === 0x80) end--;
+    pieces.push(bytes.subarray(done, end), Buffer.from("\n"));
+    done = end;
   }
-  return cut ? Buffer.concat([...pieces, bytes.subarray(cut)]) : bytes;
+  return done ? Buffer.concat([...pieces, bytes.subarray(done)]) : bytes;
 }
 
 /** Where the first line begins that has more bytes than this, or -1. */
@@ -1399,13 +1379,6 @@ function longLine(bytes: Buffer, most: number, from = 0): number {
     start = end;
   }
   return -1;
-}
-
-/** Where to cut at the latest: as JSON a UTF-8 character must stay whole. */
-function endOfCharacter(bytes: Buffer, latest: number): number {
-  let end = latest;
-  while (settings.log === "json" && end > latest - 3 && ((bytes[end] ?? 0) & 0xc0) === 0x80) end--;
-  return end;
 }
 
 const SILENCE = 80; // milliseconds in which nothing was left to read or to write
@@ -1498,15 +1471,8 @@ function entry(message: string, form: Form): string {
     return `${labelled(message, form)}\n`;
   } catch {} // text after all, or an object too deep to be read
   if (message.includes("\n")) return textEntry(message, form);
-  const pieces = withLongLinesCut(Buffer.from(message), false).toString().split("\n");
+  const pieces = withLongLinesCut(Buffer.from(message), LINE).toString().split("\n");
   return pieces.map((piece) => textEntry(piece, form)).join("");
-}
-
-/** Where the line ends that begins here, or behind all if more is to come; 0 if it is no object. */
-function endOfObject(bytes: Buffer, start: number): number {
-  const end = bytes.indexOf(NEWLINE, start) + 1 || bytes.length + 1;
-  const isObject = OBJECT.test(bytes.toString("latin1", start, start + LINE));
-  return isObject && end - 1 - start <= ENTRY ? end : 0;
 }
 
 // nginx's own lines have a level: https://nginx.org/en/docs/ngx_core_module.html#error_log
