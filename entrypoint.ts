@@ -1425,16 +1425,17 @@ const LABELS = "logging.googleapis.com/labels";
 const TRACE_ID = "logging.googleapis.com/trace";
 const ENTRY = 256 * 1024; // bytes of an entry at most
 const OBJECT = /^[ \t\r]*\{/;
+const OWN_LABELS = // as Cloud Logging takes them: strings, one level
+  /(?<=(?<!\\)"logging\.googleapis\.com\\?\/labels"\s*:\s*)\{(?:"(?:\\.|[^"\\])*"|[^"{}])*\}/;
 const ESCAPED = /"|(?!\n)\p{Cc}/u; // in JSON, beside the backslash and the newline
 
 /** What the entries of a process have in common. */
-type Form = { name: string; labels: string; label: string; isNginx: boolean };
+type Form = { name: string; label: string; isNginx: boolean };
 
 /** Makes entries. What may be a trace is held until something else comes. */
 function asEntries({ name, command }: Row, trace: Trace): Show {
-  const labels = `{"process":"${name}"}`;
-  const label = `"${LABELS}":${labels}`;
-  const form = { name, labels, label, isNginx: /NGINX_CONF|nginx/.test(command) };
+  const label = `"${LABELS}":{"process":"${name}"}`;
+  const form = { name, label, isNginx: /NGINX_CONF|nginx/.test(command) };
   return (lines) => {
     const text = lines.toString("utf8", 0, lines.length - Number(lines.at(-1) === NEWLINE));
     if (!lines.length) return Buffer.from(entriesOf(released(trace), form));
@@ -1476,33 +1477,25 @@ function entry(message: string, form: Form): string {
 }
 
 // nginx's own lines have a level: https://nginx.org/en/docs/ngx_core_module.html#error_log
-const NGINX_ERROR = /^(?:\d{4}\/\d\d\/\d\d \d\d:\d\d:\d\d|nginx:) \[([a-z]+)\] /;
-const SEVERITIES: Record<string, string> = {
-  emerg: "EMERGENCY",
-  alert: "ALERT",
-  crit: "CRITICAL",
-  error: "ERROR",
-  warn: "WARNING",
-  notice: "NOTICE",
-  info: "INFO",
-  debug: "DEBUG",
-};
+const NGINX_ERROR =
+  /^(?:\d{4}\/\d\d\/\d\d \d\d:\d\d:\d\d|nginx:) \[(emerg|alert|crit|error|warn|notice|info|debug)\] /;
+const SEVERITIES = "EMERGENCY ALERT CRITICAL ERROR WARNING NOTICE INFO DEBUG".split(" ");
 // An access line of the built-in configuration: no value has a quote or a tab, nginx escapes them.
 const NGINX_ACCESS =
-  /^([^"]* "[^"]*" (\d)\d\d \d+ "[^"]*" "[^"]*" "[^"]*")(?:\t([^\t]*)\t([^\t]*))?$/;
+  /^([^"]* "[^"]*" (\d)\d\d \d+ "[^"]*" "[^"]*" "[^"]*")(?:\t([^\t]*\t[^\t]*))?$/;
+// https://www.w3.org/TR/trace-context/, and Google's own header in front of that standard
+const PARENT = /(?:^[0-9a-f]{2}-|^|\t)(?!0{32})([0-9a-f]{32})\b/;
 
 function textEntry(line: string, { label, isNginx }: Form): string {
   const access = isNginx && NGINX_ACCESS.exec(line);
   const error = NGINX_ERROR.exec(line);
   if (!access && !error) return `{"message":${JSON.stringify(line)},${label}}\n`;
-  const [, shown = line, status = "", parent = "", context = ""] = access || [];
+  const [, shown = line, status = "", headers = ""] = access || [];
   const { GOOGLE_CLOUD_PROJECT: project } = env;
   const level = error?.[1] ?? { 4: "warn", 5: "error" }[status] ?? "info";
-  // https://www.w3.org/TR/trace-context/, and Google's own header in front of that standard
-  const id = (/^[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-/.exec(parent) ??
-    /^(?!0{32})([0-9a-f]{32})\b/.exec(context))?.[1];
+  const id = PARENT.exec(headers)?.[1];
   const fields = {
-    severity: SEVERITIES[level] ?? "DEFAULT",
+    severity: SEVERITIES.find((severity) => severity.startsWith(level.toUpperCase())),
     message: project ? shown : line,
     ...(project && id && { [TRACE_ID]: `projects/${project}/traces/${id}` }),
   };
@@ -1510,33 +1503,12 @@ function textEntry(line: string, { label, isNginx }: Form): string {
 }
 
 /** An app's own object keeps its text, and so its numbers: the label is put into that. */
-function labelled(line: string, { labels, name }: Form): string {
-  return withMember(line, LABELS, (own = "") =>
-    own.trim().startsWith("{") ? withMember(own, "process", () => `"${name}"`) : labels,
-  );
-}
-
-function withMember(object: string, key: string, make: (before?: string) => string): string {
+function labelled(object: string, { name, label }: Form): string {
   const fields = JSON.parse(object);
-  if (fields[key] === undefined) {
-    const comma = Object.keys(fields).length ? "," : "";
-    return `${object.slice(0, object.lastIndexOf("}"))}${comma}"${key}":${make()}}`;
-  }
-  const [start, end] = spanOf(key, object);
-  return `${object.slice(0, start)}${make(object.slice(start, end))}${object.slice(end)}`;
-}
-
-/** Where the value of this key stands in an object's text. */
-function spanOf(wanted: string, object: string): [number, number] {
-  let [depth, start, key] = [0, 0, ""];
-  for (const { 0: token, index } of object.matchAll(/"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],:]/g)) {
-    if ("{[".includes(token)) depth++;
-    if ("}]".includes(token)) depth--;
-    if (start && (depth === 0 || (depth === 1 && token === ","))) return [start, index];
-    if (depth === 1 && token === ":" && JSON.parse(key) === wanted) start = index + 1;
-    key = token;
-  }
-  return [0, 0];
+  if (fields[LABELS] !== undefined)
+    return object.replace(OWN_LABELS, () => JSON.stringify({ ...fields[LABELS], process: name }));
+  const comma = Object.keys(fields).length ? "," : "";
+  return `${object.slice(0, object.lastIndexOf("}"))}${comma}${label}}`;
 }
 
 // ---- stack traces: one entry each, since Error Reporting finds an exception only if it is whole.
