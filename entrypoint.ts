@@ -1467,11 +1467,12 @@ function entriesOf(messages: string[], form: Form): string {
 }
 
 function entry(message: string, form: Form): string {
-  if (!OBJECT.test(message)) return textEntry(message, form);
-  try {
-    return `${labelled(message, form)}\n`;
-  } catch {} // text after all, or an object too deep to be read
-  if (message.includes("\n")) return textEntry(message, form);
+  if (OBJECT.test(message))
+    try {
+      return `${labelled(message, form)}\n`;
+    } catch {} // text after all, or an object too deep to be read
+  const isShort = message.length <= LINE / 3; // of UTF-8, a character here has 3 bytes at most
+  if (isShort || message.includes("\n")) return textEntry(message, form);
   const pieces = withLongLinesCut(Buffer.from(message), LINE).toString().split("\n");
   return pieces.map((piece) => textEntry(piece, form)).join("");
 }
