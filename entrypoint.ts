@@ -1350,17 +1350,10 @@ function write(to: Output, text: Buffer): Promise<unknown> {
   const whole = to.midLine ? Buffer.concat([Buffer.from("\n"), text]) : text;
   to.midLine = text.at(-1) !== NEWLINE;
   to.pending++;
-  to.written = taken(to, whole);
+  to.written = Promise.try(to.put, whole)
+    .catch((error) => lost(to, codeOf(error)))
+    .finally(() => to.pending--);
   return to.written;
-}
-
-async function taken(to: Output, bytes: Buffer): Promise<void> {
-  try {
-    await to.put(bytes);
-  } catch (error) {
-    lost(to, codeOf(error));
-  }
-  to.pending--;
 }
 
 function lost(to: Output, code: string): void {
@@ -1388,50 +1381,38 @@ function painted(
   return colours ? colours[colour](text) : text;
 }
 
+/** Copies lines until the pipe ends: each with the name in front, or as an entry. */
 async function follow(pipe: Pipe, to: Output, row: Row): Promise<void> {
   openPipes.add(pipe);
-  await copy(pipe.source, to, row);
-  openPipes.delete(pipe);
-}
-
-/** Copies lines until the pipe ends: each with the name in front, or as an entry. */
-async function copy(source: AsyncIterable<Uint8Array>, to: Output, row: Row): Promise<void> {
   const trace = noTrace();
-  const shown = settings.log === "json" ? asEntries(row, trace) : named(row, to);
+  const [shown, most] =
+    settings.log === "json" ? [asEntries(row, trace), ENTRY] : [named(row, to), LINE];
   let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = () => write(to, shown(NOTHING));
-  await eachRead(source, (lines) => {
+  const show = (lines: Buffer): Promise<unknown> => {
     clearTimeout(timer);
     const written = write(to, shown(lines));
-    if (trace.lines.length)
-      timer = setTimeout(late, Math.max(0, trace.heldUntil - performance.now()));
+    const left = trace.heldUntil - performance.now();
+    if (trace.lines.length) timer = setTimeout(show, Math.max(0, left), NOTHING);
     return written;
-  });
-  clearTimeout(timer);
-  await late();
-}
-
-/** Gives whole lines, read by read. The last may lack its newline; else such a line is held back. */
-async function eachRead(
-  source: AsyncIterable<Uint8Array>,
-  take: (lines: Buffer) => Promise<unknown>,
-): Promise<void> {
-  let rest = NOTHING;
+  };
+  let unfinished = NOTHING; // a line without its newline
   let busy = 0; // milliseconds
-  for await (const chunk of source) {
+  for await (const chunk of pipe.source) {
     const since = performance.now();
     bytesRead += chunk.length;
-    const bytes = withLongLinesCut(Buffer.concat([rest, chunk]));
+    const bytes = withLongLinesCut(Buffer.concat([unfinished, chunk]), most);
     const end = bytes.lastIndexOf(NEWLINE) + 1;
-    rest = bytes.subarray(end);
-    if (end) await take(bytes.subarray(0, end));
+    unfinished = bytes.subarray(end);
+    if (end) await show(bytes.subarray(0, end));
     if (onBun && manyCome(since)) Bun.sleepSync(REST);
     busy += performance.now() - since;
     if (busy < TURN) continue;
     await turn(); // Bun gives a flood the next read at once: signals and all others would wait
     busy = 0;
   }
-  if (rest.length) await take(rest);
+  if (unfinished.length) await show(unfinished);
+  await show(NOTHING);
+  openPipes.delete(pipe);
 }
 
 /**
@@ -1465,18 +1446,17 @@ function named(row: Row, to: Output): Show {
   };
 }
 
-function withLongLinesCut(bytes: Buffer, keepObjects = settings.log === "json"): Buffer {
+/** A line of more bytes than this is as many lines as it takes, cut between characters of UTF-8. */
+function withLongLinesCut(bytes: Buffer, most: number): Buffer {
   const pieces: Buffer[] = [];
-  let [cut, end] = [0, 0]; // up to here: all pieces, all lines
-  for (let start = longLine(bytes, LINE); start >= 0; start = longLine(bytes, LINE, end)) {
-    end = keepObjects ? endOfObject(bytes, start) : 0;
-    if (end > bytes.length) break; // there is more of it to come
-    if (end) continue;
-    end = endOfCharacter(bytes, start + LINE);
-    pieces.push(bytes.subarray(cut, end), Buffer.from("\n"));
-    cut = end;
+  let done = 0; // up to here it is in pieces
+  for (let start = longLine(bytes, most); start >= 0; start = longLine(bytes, most, done)) {
+    let end = start + most;
+    while (end > start + most - 3 && ((bytes[end] ?? 0) & 0xc0) === 0x80) end--;
+    pieces.push(bytes.subarray(done, end), Buffer.from("\n"));
+    done = end;
   }
-  return cut ? Buffer.concat([...pieces, bytes.subarray(cut)]) : bytes;
+  return done ? Buffer.concat([...pieces, bytes.subarray(done)]) : bytes;
 }
 
 /** Where the first line begins that has more bytes than this, or -1. */
@@ -1488,13 +1468,6 @@ function longLine(bytes: Buffer, most: number, from = 0): number {
     start = end;
   }
   return -1;
-}
-
-/** Where to cut at the latest: as JSON a UTF-8 character must stay whole. */
-function endOfCharacter(bytes: Buffer, latest: number): number {
-  let end = latest;
-  while (settings.log === "json" && end > latest - 3 && ((bytes[end] ?? 0) & 0xc0) === 0x80) end--;
-  return end;
 }
 
 const SILENCE = 80; // milliseconds in which nothing was left to read or to write
@@ -1541,16 +1514,17 @@ const LABELS = "logging.googleapis.com/labels";
 const TRACE_ID = "logging.googleapis.com/trace";
 const ENTRY = 256 * 1024; // bytes of an entry at most
 const OBJECT = /^[ \t\r]*\{/;
+const OWN_LABELS = // as Cloud Logging takes them: strings, one level
+  /(?<=(?<!\\)"logging\.googleapis\.com\\?\/labels"\s*:\s*)\{(?:"(?:\\.|[^"\\])*"|[^"{}])*\}/;
 const ESCAPED = /"|(?!\n)\p{Cc}/u; // in JSON, beside the backslash and the newline
 
 /** What the entries of a process have in common. */
-type Form = { name: string; labels: string; label: string; isNginx: boolean };
+type Form = { name: string; label: string; isNginx: boolean };
 
 /** Makes entries. What may be a trace is held until something else comes. */
 function asEntries({ name, command }: Row, trace: Trace): Show {
-  const labels = `{"process":"${name}"}`;
-  const label = `"${LABELS}":${labels}`;
-  const form = { name, labels, label, isNginx: /NGINX_CONF|nginx/.test(command) };
+  const label = `"${LABELS}":{"process":"${name}"}`;
+  const form = { name, label, isNginx: /NGINX_CONF|nginx/.test(command) };
   return (lines) => {
     const text = lines.toString("utf8", 0, lines.length - Number(lines.at(-1) === NEWLINE));
     if (!lines.length) return Buffer.from(entriesOf(released(trace), form));
@@ -1582,50 +1556,36 @@ function entriesOf(messages: string[], form: Form): string {
 }
 
 function entry(message: string, form: Form): string {
-  if (!OBJECT.test(message)) return textEntry(message, form);
-  try {
-    return `${labelled(message, form)}\n`;
-  } catch {} // text after all, or an object too deep to be read
-  if (message.includes("\n")) return textEntry(message, form);
-  const pieces = withLongLinesCut(Buffer.from(message), false).toString().split("\n");
+  if (OBJECT.test(message))
+    try {
+      return `${labelled(message, form)}\n`;
+    } catch {} // text after all, or an object too deep to be read
+  const isShort = message.length <= LINE / 3; // of UTF-8, a character here has 3 bytes at most
+  if (isShort || message.includes("\n")) return textEntry(message, form);
+  const pieces = withLongLinesCut(Buffer.from(message), LINE).toString().split("\n");
   return pieces.map((piece) => textEntry(piece, form)).join("");
 }
 
-/** Where the line ends that begins here, or behind all if more is to come; 0 if it is no object. */
-function endOfObject(bytes: Buffer, start: number): number {
-  const end = bytes.indexOf(NEWLINE, start) + 1 || bytes.length + 1;
-  const isObject = OBJECT.test(bytes.toString("latin1", start, start + LINE));
-  return isObject && end - 1 - start <= ENTRY ? end : 0;
-}
-
 // nginx's own lines have a level: https://nginx.org/en/docs/ngx_core_module.html#error_log
-const NGINX_ERROR = /^(?:\d{4}\/\d\d\/\d\d \d\d:\d\d:\d\d|nginx:) \[([a-z]+)\] /;
-const SEVERITIES: Record<string, string> = {
-  emerg: "EMERGENCY",
-  alert: "ALERT",
-  crit: "CRITICAL",
-  error: "ERROR",
-  warn: "WARNING",
-  notice: "NOTICE",
-  info: "INFO",
-  debug: "DEBUG",
-};
+const NGINX_ERROR =
+  /^(?:\d{4}\/\d\d\/\d\d \d\d:\d\d:\d\d|nginx:) \[(emerg|alert|crit|error|warn|notice|info|debug)\] /;
+const SEVERITIES = "EMERGENCY ALERT CRITICAL ERROR WARNING NOTICE INFO DEBUG".split(" ");
 // An access line of the built-in configuration: no value has a quote or a tab, nginx escapes them.
 const NGINX_ACCESS =
-  /^([^"]* "[^"]*" (\d)\d\d \d+ "[^"]*" "[^"]*" "[^"]*")(?:\t([^\t]*)\t([^\t]*))?$/;
+  /^([^"]* "[^"]*" (\d)\d\d \d+ "[^"]*" "[^"]*" "[^"]*")(?:\t([^\t]*\t[^\t]*))?$/;
+// https://www.w3.org/TR/trace-context/, and Google's own header in front of that standard
+const PARENT = /(?:^[0-9a-f]{2}-|^|\t)(?!0{32})([0-9a-f]{32})\b/;
 
 function textEntry(line: string, { label, isNginx }: Form): string {
   const access = isNginx && NGINX_ACCESS.exec(line);
   const error = NGINX_ERROR.exec(line);
   if (!access && !error) return `{"message":${JSON.stringify(line)},${label}}\n`;
-  const [, shown = line, status = "", parent = "", context = ""] = access || [];
+  const [, shown = line, status = "", headers = ""] = access || [];
   const { GOOGLE_CLOUD_PROJECT: project } = env;
   const level = error?.[1] ?? { 4: "warn", 5: "error" }[status] ?? "info";
-  // https://www.w3.org/TR/trace-context/, and Google's own header in front of that standard
-  const id = (/^[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-/.exec(parent) ??
-    /^(?!0{32})([0-9a-f]{32})\b/.exec(context))?.[1];
+  const id = PARENT.exec(headers)?.[1];
   const fields = {
-    severity: SEVERITIES[level] ?? "DEFAULT",
+    severity: SEVERITIES.find((severity) => severity.startsWith(level.toUpperCase())),
     message: project ? shown : line,
     ...(project && id && { [TRACE_ID]: `projects/${project}/traces/${id}` }),
   };
@@ -1633,33 +1593,12 @@ function textEntry(line: string, { label, isNginx }: Form): string {
 }
 
 /** An app's own object keeps its text, and so its numbers: the label is put into that. */
-function labelled(line: string, { labels, name }: Form): string {
-  return withMember(line, LABELS, (own = "") =>
-    own.trim().startsWith("{") ? withMember(own, "process", () => `"${name}"`) : labels,
-  );
-}
-
-function withMember(object: string, key: string, make: (before?: string) => string): string {
+function labelled(object: string, { name, label }: Form): string {
   const fields = JSON.parse(object);
-  if (fields[key] === undefined) {
-    const comma = Object.keys(fields).length ? "," : "";
-    return `${object.slice(0, object.lastIndexOf("}"))}${comma}"${key}":${make()}}`;
-  }
-  const [start, end] = spanOf(key, object);
-  return `${object.slice(0, start)}${make(object.slice(start, end))}${object.slice(end)}`;
-}
-
-/** Where the value of this key stands in an object's text. */
-function spanOf(wanted: string, object: string): [number, number] {
-  let [depth, start, key] = [0, 0, ""];
-  for (const { 0: token, index } of object.matchAll(/"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],:]/g)) {
-    if ("{[".includes(token)) depth++;
-    if ("}]".includes(token)) depth--;
-    if (start && (depth === 0 || (depth === 1 && token === ","))) return [start, index];
-    if (depth === 1 && token === ":" && JSON.parse(key) === wanted) start = index + 1;
-    key = token;
-  }
-  return [0, 0];
+  if (fields[LABELS] !== undefined)
+    return object.replace(OWN_LABELS, () => JSON.stringify({ ...fields[LABELS], process: name }));
+  const comma = Object.keys(fields).length ? "," : "";
+  return `${object.slice(0, object.lastIndexOf("}"))}${comma}${label}}`;
 }
 
 // ---- stack traces: one entry each, since Error Reporting finds an exception only if it is whole.
