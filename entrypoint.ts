@@ -90,7 +90,7 @@ let appAddress = "127.0.0.1"; // where the app answers, for nginx
 const oomKillsBefore = once(oomKills); // asked for soon after the first start
 let placesToldOf = false; // of those who listen without a word of it in their line
 const asked = new Map<string, Asked>(); // at the stop, by id of a process
-const onTerminal = once(hasTerminal);
+let onTerminal = false; // it has a controlling terminal, or had one at the start
 let bytesRead = 0; // of what the processes wrote
 const lately = { at: 0, bytes: 0 }; // milliseconds, and bytes that were read by then
 const openPipes = new Set<Pipe>(); // of which the end has not come yet
@@ -957,16 +957,17 @@ const PASSED_ON = ["SIGHUP", "SIGUSR1", "SIGUSR2"] as const; // to the last proc
 const FATAL = `SIGALRM SIGVTALRM SIGPROF SIGXCPU SIGXFSZ SIGIO SIGSYS SIGABRT`.split(" ");
 
 function handleSignals(): void {
+  onTerminal = hasTerminal();
   for (const signal of STOPS) process.on(signal, () => askToStop(signal, 0));
   for (const signal of FATAL as NodeJS.Signals[])
     process.on(signal, () => askToStop(signal, 128 + signals[signal]));
   // The STOPSIGNAL of the images of Apache and PHP. On a terminal it means another size.
-  process.on("SIGWINCH", () => onTerminal() || askToStop("SIGWINCH", 0));
+  process.on("SIGWINCH", () => onTerminal || askToStop("SIGWINCH", 0));
   const ignored = signalMask("self", ["SigIgn"]) ?? 0n;
   for (const signal of PASSED_ON) {
     if (isIn(ignored, signals[signal])) continue; // nohup(1) ignores SIGHUP for us
     process.on(signal, () => {
-      if (signal === "SIGHUP" && onTerminal()) askToStop(signal, 0);
+      if (signal === "SIGHUP" && onTerminal) askToStop(signal, 0);
       else if (!ending) passOn(signal);
     });
   }
@@ -1017,7 +1018,7 @@ function askToStop(signal: NodeJS.Signals, code: number): void {
   signalled.first ||= signal;
   // timeout(1) sends its signal twice within 0.1 ms, npm a Ctrl-C within 1 ms.
   if (signal === signalled.first && performance.now() < signalled.handledAt + 20) return;
-  if (signal === "SIGINT" || (onTerminal() && STOPS.some((other) => other === signal))) {
+  if (signal === "SIGINT" || (onTerminal && STOPS.some((other) => other === signal))) {
     signalled.killing = signal;
     graceEnds = performance.now();
   } else if (!signalled.second) {
