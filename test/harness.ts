@@ -631,7 +631,7 @@ export function inShell(first: string, shell: "sh" | "bash" = "sh"): Wrap {
 
 /** Debian's busybox-static has a sh that runs its own applets, whatever PATH has: these lack options. */
 function byPath(line: string): string {
-  const NAMES = /(?<![\w./-])(?:sed|setpriv|setsid|timeout)(?= )/g;
+  const NAMES = /(?<![\w./-])(?:date|sed|setpriv|setsid|timeout)(?= )/g;
   return line.replace(NAMES, (name) => Bun.which(name, { PATH: SYSTEM }) ?? name);
 }
 
