@@ -426,8 +426,8 @@ const faults: Record<string, Fault> = {
     env: () => ({ ENTRYPOINT_READY: "0.2" }),
     code: 1,
   },
-  "app: exit code 0 after …, before it listened on port 8081": { args: () => ["true"], code: 0 },
-  "…: it lives on in the background; keep it in the foreground, …": {
+  "app: exit code 0 after …: it was done at once; …": { args: () => ["true"], code: 0 },
+  "…: it lives on in the background; …": {
     args: () => ["sh", "-c", "sleep 1000 &"],
     code: 0,
   },
@@ -441,7 +441,13 @@ const faults: Record<string, Fault> = {
     before: (_, { appPort }) => occupied.push(occupy("127.0.0.1", appPort).stop),
     code: 2,
   },
-  "nginx: starts before the app, for no line has PORT=$APP_PORT: …": {
+  'nginx: ENTRYPOINT_NGINX=my.conf:3: unknown directive "proxy_pas"': {
+    args: () => ["--check", "cat"],
+    env: () => ({ ENTRYPOINT_NGINX: "my.conf" }),
+    before: (box) => box.write("my.conf", "root /x;\n\nproxy_pas http://app;\n"),
+    code: 2,
+  },
+  "nginx: nginx finds nobody at APP_PORT=8081 and answers 502: …": {
     args: () => ["--check"],
     procfile: () => ["app: cat", "nginx: nginx -c $NGINX_CONF"],
     code: 0,
