@@ -1219,13 +1219,16 @@ function warnOfPlaces(sockets = once(openSockets)): void {
 
 /** No stop reaches who has gone into the background, out of the tree of its line. */
 function warnOfDaemons(some: Child[]): void {
-  look();
-  const outside = listenersOutside();
-  for (const { row, upAfter } of some) {
-    const p = upAfter && outside.get(probedPlace(row));
-    if (!p) continue;
-    const where = `listens on ${placeName(probedPlace(row))} in the background, where no stop reaches it`;
-    say(`${row.name}: ${p.name} (pid ${p.pid}) ${where}: ${FOREGROUND}`, "WARNING");
+  const up = some.filter(({ upAfter }) => upAfter);
+  const sockets = once(openSockets);
+  const outside = once(listenersOutside);
+  if (up.length) look();
+  for (const child of up) {
+    const { name } = child.row;
+    const place = probedPlace(child.row);
+    const p = seen(child, sockets)?.places.includes(place) ? undefined : outside().get(place);
+    const where = `listens on ${placeName(place)} in the background, where no stop reaches it`;
+    if (p) say(`${name}: ${p.name} (pid ${p.pid}) ${where}: ${FOREGROUND}`, "WARNING");
   }
 }
 
