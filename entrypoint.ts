@@ -1123,10 +1123,6 @@ function tell(p: Process, signal: number, { row, sent }: Child, plan: Stop): voi
     say(`${row.name}: ${another(p)} and cannot be asked to stop`, "WARNING");
 }
 
-function another({ name, pid }: Process): string {
-  return `${name} (pid ${pid}) is another user's`;
-}
-
 /** Of a server that has one. BusyBox's httpd has the name of another, and not its signal. */
 function ownSignal(p: Process): number | undefined {
   const [name] =
@@ -2193,6 +2189,10 @@ function listenersOutside(): Map<Place, Process> {
   for (const child of children)
     for (const place of child.tree.flatMap(placesOf)) holders.delete(place);
   return holders;
+}
+
+function another({ name, pid }: Process): string {
+  return `${name} (pid ${pid}) is another user's`;
 }
 
 /** kill(2), and what it found. */
