@@ -769,54 +769,62 @@ function lookFor({ name, program, release }: Row): void {
 
 /** What sh and nginx say of it before anything runs. */
 async function tryOut(): Promise<void> {
+  for (const signal of STOPS) process.on(signal, () => process.exit(128 + signals[signal]));
   const failure = makeDirectory();
   if (failure) problems.push(failure.why);
-  else await Promise.all([checkLines(), ...table.map(checkNginx)]);
+  else await Promise.all([checkLines(), ...table.filter(isPlainNginx).map(checkNginx)]);
 }
 
-/** As sh reads them, without running them: in its own words. */
+/** As sh reads them, without running them, set(1p): in its own words. A file may be of any length. */
 async function checkLines(): Promise<void> {
-  const script = table.map(({ shell }) => `sh -n -c ${quoted(shell)}; printf '\\0%s\\n' $?`);
-  const answers = (await outcome(script.join("\n"))).matchAll(/([^\0]*)\0(\d+)\n/g);
-  for (const [i, [, said = "", code]] of [...answers].entries()) {
-    const { where = "", name = "" } = table[i] ?? {};
-    const [, words = ""] = /^(?:\S*sh: )?(?:-c: )?(?:line )?(?:\d+: )?(.*)/.exec(said) ?? [];
-    if (code !== "0") problems.push(`${where}${name}: ${words}`);
+  const lines = table.map(({ shell }) => quoted(`set -n\n${shell}`));
+  putFile("lines", lines.map((line) => `(eval ${line}); printf '\\0%s\\n' $?\n`).join(""));
+  const said = (await outcome(`. ${quoted(join(directory, "lines"))}`)) ?? "";
+  for (const [i, [, words = "", code]] of [...said.matchAll(/([^\0]*)\0(\d+)\n/g)].entries()) {
+    const { where = "", name = "", command = "" } = table[i] ?? {};
+    const [, mistake = ""] = /^.*?eval: (?:\S+ \d+: )?(.*)/.exec(words) ?? [];
+    const [ofSupervisord = ""] = /%\(\w+\)/.exec(command) ?? [];
+    if (code !== "0") problems.push(`${where}${name}: ${mistake}${cureFor(ofSupervisord, "")}`);
   }
 }
 
-// Mistakes in nginx's language. All else may be there when it runs: a host, a certificate.
-const MISTAKE =
-  /^unknown (directive|"|log format)|not allowed|duplicate|unexpected|terminated|number of arg|^invalid/;
+const TAKES_NGINX_CONF = /\s-c\s*"?\$\{?NGINX_CONF\}?"?(?!\S)/;
 
-/** nginx reads all, and comes to a last directive that there is not. So it opens and makes no file. */
-async function checkNginx(row: Row): Promise<void> {
-  const { name, shell, program = "" } = row;
-  if (!isFront(row) || basename(program) !== "nginx" || !shell.startsWith("exec")) return;
-  fs.appendFileSync(`${childEnv.NGINX_CONF}`, "\nend_of_check;\n");
-  const said = await outcome(`${shell} -t -e stderr`);
-  const [, what = "", file = "", line] =
-    /\[emerg\] (?:\d+#\d+: )?(.*) in (\S+):(\d+)$/m.exec(said) ?? [];
-  if (!what || what.includes("end_of_check")) return;
-  const isTheirs = /\/(main|http|server)\/ENTRYPOINT_NGINX$/.test(file);
-  const where = isTheirs ? `ENTRYPOINT_NGINX=${env.ENTRYPOINT_NGINX}` : file;
-  if (MISTAKE.test(what)) problems.push(`${name}: ${where}:${line}: ${what}`);
-  else say(`${name}: ${where}:${line}: ${what}; it must be there when it runs`, "WARNING");
+/** With two more words such a line reads its configuration, and nothing else of it runs. */
+function isPlainNginx({ command, program = "" }: Row): boolean {
+  return basename(program) === "nginx" && PLAIN.test(command) && TAKES_NGINX_CONF.test(command);
 }
 
-/** All that a command of our own says, in 5 s at most: nginx looks names up. */
-async function outcome(command: string): Promise<string> {
+// What nginx does not find may be there when it runs: a host, a certificate, a file, a user. All else
+// is a mistake in its language; a regular expression that it cannot compile is one as well.
+const NOT_THERE = /not found|cannot load|(?<!compile\(\)) failed/;
+
+/** nginx reads all, and comes to a last directive that there is not. So it opens and makes no file. */
+async function checkNginx({ name, shell }: Row): Promise<void> {
+  fs.appendFileSync(`${childEnv.NGINX_CONF}`, "\nend_of_check;\n");
+  const said = await outcome(`${shell} -t -e stderr`);
+  if (said === undefined) say(`${name}: does not read its configuration within 5 s`, "WARNING");
+  const [, what = "", file, line] =
+    /\[emerg\] (?:\d+#\d+: )?(.*?)(?: in (\S+):(\d+))?$/m.exec(said ?? "") ?? [];
+  if (!what || what.includes("end_of_check")) return;
+  const isTheirs = /\/(main|http|server)\/ENTRYPOINT_NGINX$/.test(file ?? "");
+  const where = isTheirs
+    ? `ENTRYPOINT_NGINX=${env.ENTRYPOINT_NGINX}`
+    : file?.replace(`${directory}/`, "");
+  const mistake = `${name}: ${where ? `${where}:${line}: ` : ""}${what}`;
+  if (!NOT_THERE.test(what)) problems.push(mistake);
+  else say(`${mistake}; it must be there when it runs`, "WARNING");
+}
+
+/** All that a command of our own says. Nothing after 5 s: nginx looks names up. */
+async function outcome(command: string): Promise<string | undefined> {
   const pipe = makePipe();
   const stdio: StdioOptions = ["ignore", pipe.writeEnd, pipe.writeEnd];
   const run = $({ ...ZX, ...bunsOwn, detached: true, env: childEnv, stdio })`${command}`;
   fs.closeSync(pipe.writeEnd);
-  let said = "";
-  const reading = async () => {
-    for await (const chunk of pipe.source) said += Buffer.from(chunk).toString();
-    return await run;
-  };
-  if (!(await within(5000, reading())) && run.pid) send(-run.pid, SIGKILL);
-  return said;
+  const said = await within(5000, Array.fromAsync(pipe.source));
+  if (!said && run.pid) send(-run.pid, SIGKILL);
+  return said && Buffer.concat(said).toString();
 }
 
 function plan(): string {

@@ -531,6 +531,20 @@ section("--check", (it) => {
       ["root /x;\nroot /y;", /ENTRYPOINT_NGINX=part:2: .*duplicate/, 2],
       ["location /a { return 204;", /ENTRYPOINT_NGINX=part:\d: unexpected end of file/, 2],
       ["location /a {\n proxy_pass http://no.invalid; }", /part:2: host not found/, 0],
+      ["location / ;", /part:1: directive "location" has no opening "\{"\n/, 2],
+      [
+        "\nclient_max_body_size ten;",
+        /part:2: "client_max_body_size" directive invalid value\n/,
+        2,
+      ],
+      ["location ~ ( { return 200; }", /part:1: pcre.* failed: missing [^;]*\n/, 2],
+      ["location / { return 200 $nope; }", /nginx: unknown "nope" variable\n/, 2],
+      [
+        "server { listen 1 ssl; ssl_certificate /no; ssl_certificate_key /no; }",
+        /nginx: cannot load certificate "\/no".*; it must be there when it runs\n/,
+        0,
+      ],
+      ["include /no/x.conf;", /part:1: open\(\) "\/no\/x.conf" failed.*; it must be there/, 0],
       [`events {}\npid ${box.dir}/x.pid;\nhttp { access_log ${box.dir}/access; }`, undefined, 0],
     ];
     for (const [part, says, expected] of parts) {
@@ -547,7 +561,43 @@ section("--check", (it) => {
     }
   });
 
+  it("names a file that the user's part includes", async (box) => {
+    box.write("part", "include x.inc;");
+    box.write("x.inc", "# one\nbogus on;");
+    const { code, errors } = await ended(box, ["--check", "cat"], { ENTRYPOINT_NGINX: "part" });
+    expect([code, ...errors]).toEqual([
+      2,
+      'entrypoint | nginx: x.inc:2: unknown directive "bogus"',
+    ]);
+  });
+
+  it("runs nothing of a line that does more than start nginx", async (box) => {
+    fs.chmodSync(box.write("server", '#!/bin/sh\necho "$@" >>started\n'), 0o755);
+    const nginx = "exec nginx -c $NGINX_CONF -e stderr";
+    const lines = [
+      `${nginx} & exec ./server`,
+      `${nginx} | ./server`,
+      `${nginx} -g "$(./server)"`,
+      `${nginx} >started`,
+      "nginx -c ./other.conf -p $NGINX_CONF",
+    ];
+    for (const line of lines) {
+      box.write("Procfile", `app: PORT=$APP_PORT cat\nnginx: ${line}`);
+      expect([line, (await ended(box, ["--check"])).code]).toEqual([line, 0]);
+      expect(fs.readdirSync(box.dir).sort()).toEqual(["Procfile", "server"]);
+    }
+  });
+
+  it("reads lines of more than 128 KiB in all", async (box) => {
+    const many = Array.from({ length: 300 }, (_, i) => `p${i}: true ${"x".repeat(500)}\n`);
+    box.write("Procfile", `${many.join("")}bad: echo "x\n`);
+    const { code, errors } = await ended(box, ["--check"]);
+    expect([code, errors.length]).toEqual([2, 1]);
+    expect(errors[0]).toMatch(/Procfile:301: bad: /);
+  });
+
   const others: [what: string, text: string, says: RegExp][] = [
+    ["supervisord, in a line", "a: cat --port=80%(process_num)d", /Procfile:1: a: .*supervisord/],
     ["supervisord", "[program:x]\ncommand=x --port=80%(process_num)d", /supervisord/],
     ["systemd", "[Service]\nExecStart=/bin/x", /systemd/],
     ["a Dockerfile", "FROM debian\nRUN x", /Dockerfile/],
