@@ -459,6 +459,8 @@ section("--check", (it) => {
       "c: (cd x && y)",
       "d: exec cat",
       "e: [ -f x ] || exit 3",
+      "e2: no-such-program || cat",
+      "e3: ./no-such-program --x || exec cat",
       "f: . ./settings && cat",
       "g: A=b exec env C=d cat",
       'h: env -S "cat x"',

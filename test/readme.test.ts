@@ -609,9 +609,9 @@ const surprises = [
     prints: /^a \| 7777$/m,
   },
   {
-    what: "sh replaces $PORT before it sets it",
+    what: "all of a line has its port",
     procfile: "a: PORT=7778 echo $PORT",
-    prints: /7777/,
+    prints: /^a \| 7778$/m,
   },
   { what: "a file .env is not read", procfile: 'a: echo "<$OF_ENV>"', prints: /^a \| <>$/m },
 ];
