@@ -2307,12 +2307,13 @@ function readTemplate(): void {
       problems.push(`ENTRYPOINT_NGINX=${path}: ${variable} is not set`);
 }
 
-/** At SIGHUP: a mounted file may be another by now. */
+/** At SIGHUP: a mounted file may be another by now. Without one, what was written stays as it is. */
 function renewNginxConf(): void {
   const { template } = settings;
+  if (template === undefined) return;
   try {
     readTemplate();
-    if (env.ENTRYPOINT_NGINX && !problems.length && !readNginx(settings.template ?? "").length)
+    if (!problems.length && !readNginx(settings.template ?? "").length)
       problems.push(`ENTRYPOINT_NGINX=${env.ENTRYPOINT_NGINX}: is empty`);
     if (!problems.length) writeNginxConf();
   } catch (error) {
