@@ -259,13 +259,16 @@ const ZX: Partial<typeof $> = {
   nothrow: true,
 };
 
+/** Runs lines of sh, each in a session of its own. */
+function shell(environment: NodeJS.ProcessEnv, stdio: StdioOptions) {
+  return $({ ...ZX, ...bunsOwn, detached: true, env: environment, stdio });
+}
+
 function launch(row: Row): Child {
   const pipes = settings.log === "raw" ? undefined : { out: makePipe(), err: makePipe() };
   const startedAt = performance.now();
   const stdio: StdioOptions = ["ignore", pipes?.out.writeEnd ?? 1, pipes?.err.writeEnd ?? 2];
-  const environment = { ...childEnv, ...row.environment };
-  const options = { ...ZX, ...bunsOwn, detached: true, env: environment, stdio };
-  const leader = $(options)`${row.shell}`;
+  const leader = shell({ ...childEnv, ...row.environment }, stdio)`${row.shell}`;
   for (const { writeEnd } of Object.values(pipes ?? {})) fs.closeSync(writeEnd);
   const child: Child = {
     row,
@@ -328,7 +331,7 @@ async function waitUntilListens(child: Child, limit: number): Promise<boolean> {
     if (child.end || address) return true;
     const waited = performance.now() - since;
     if (!toldOf && waited > 2000) {
-      const there = placesNow(child);
+      const there = placesNow(child) ?? [];
       const others = there.map(placeName).join(" and ");
       if (others && !there.includes(probedPlace(row)))
         say(`${row.name}: does not listen on ${where} yet; it listens on ${others}`);
@@ -356,8 +359,7 @@ function placeName(place: Place): string {
 function hintForPlace(child: Child): string {
   const { command } = child.row;
   const place = probedPlace(child.row);
-  look();
-  const there = seen(child, openSockets)?.places;
+  const there = placesNow(child);
   if (!there) return ": it must listen on $PORT";
   const [instead, ...more] = there;
   if (!instead) return ": it listens nowhere yet, and must listen on $PORT";
@@ -377,7 +379,7 @@ function hintForPlace(child: Child): string {
 async function checkPlace({ name, place, release }: Row): Promise<End | undefined> {
   const isShared = children.some(({ row }) => !row.release && row.place === place);
   if (release || isShared || place === undefined) return undefined;
-  if ((await answersAt(place)) && !children.some((child) => placesNow(child).includes(place))) {
+  if ((await answersAt(place)) && !holderOf(place, children)) {
     const why = `${name}: another program listens on ${placeName(place)} already`;
     return { kind: "failure", why: `${why}: end it or choose another place`, code: 2 };
   }
@@ -507,7 +509,7 @@ async function drain(end: End): Promise<boolean> {
   // An end is told at once; what it left in its group is looked for, which takes 1 ms or more.
   for (let wait = LOOK; plan.left.length > 0; wait = Math.min(wait * 1.5, 20)) {
     const now = performance.now();
-    if (signalled.killing || now >= plan.deadline) return kill(plan.left);
+    if (now >= graceEnds) return kill(plan.left);
     plan.sockets = once(openSockets);
     for (const child of plan.left)
       if (isNext(child, plan, now) && child !== busy) askTree(child, plan);
@@ -538,7 +540,6 @@ function planOfStop() {
     halfway: since + total / 2, // who only seems to be needed, or stands below the front, waits no longer
     hurry: graceEnds - Math.min(1500, total / 2), // some are told again, to whom SIGTERM means "now"
     lastCall: graceEnds - Math.min(1000, total / 5), // all are asked who were not
-    deadline: graceEnds, // SIGKILL
   };
 }
 
@@ -820,8 +821,7 @@ async function checkNginx({ name, shell }: Row): Promise<void> {
 /** All that a command of our own says. Nothing after 5 s: nginx looks names up. */
 async function outcome(command: string): Promise<string | undefined> {
   const pipe = makePipe();
-  const stdio: StdioOptions = ["ignore", pipe.writeEnd, pipe.writeEnd];
-  const run = $({ ...ZX, ...bunsOwn, detached: true, env: childEnv, stdio })`${command}`;
+  const run = shell(childEnv, ["ignore", pipe.writeEnd, pipe.writeEnd])`${command}`;
   fs.closeSync(pipe.writeEnd);
   const said = await within(5000, Array.fromAsync(pipe.source));
   if (!said && run.pid) send(-run.pid, SIGKILL);
@@ -1045,12 +1045,12 @@ function askToStop(signal: NodeJS.Signals, code: number): void {
 
 // What makes a program finish its requests, where SIGTERM drops them; by comm, see proc(5). Each was
 // tried with the real program. SIGTERM reloads uwsgi, and so does SIGQUIT with its option die-on-term.
-const STOP_SIGNALS = {
-  SIGQUIT: "nginx openresty php-fpm unicorn",
-  SIGUSR1: "haproxy",
-  SIGWINCH: "apache2 httpd",
-  SIGINT: "lighttpd postgres uwsgi",
-} as const;
+const OWN_SIGNALS: [signal: number, programs: RegExp][] = [
+  [signals.SIGQUIT, /^(nginx|openresty|php-fpm|unicorn)$/],
+  [signals.SIGUSR1, /^haproxy$/],
+  [signals.SIGWINCH, /^(apache2|httpd)$/],
+  [signals.SIGINT, /^(lighttpd|postgres|uwsgi)$/],
+];
 const HURRIED = /^(nginx|openresty|php-fpm|haproxy)$/; // SIGTERM is "now" to them, and they end with 0
 // These pass SIGTERM on to the server, or kill it soon after. They end when it has.
 const RELAYS =
@@ -1068,14 +1068,16 @@ function askTree(child: Child, plan: Stop): void {
 /** Asks this process, or those below it. A relay above it ends by itself, but not before the server. */
 function ask(p: Process, child: Child, plan: Stop, relayAbove?: Process): void {
   if (plan.filters.has(p.id)) return;
-  if (isTold(p, plan)) {
-    askBelowTold(p, child, plan);
+  const before = toldBefore(p, plan);
+  if (before) {
+    askBelowTold(p, before, child, plan);
     return;
   }
   const signal = child.row.stopSignal ?? ownSignal(p) ?? SIGTERM;
-  const isTrap = isShell(p) && tellsItsOwn(p, signal); // it would pass SIGTERM on to a known server
+  const leads = tellsItsOwn(p, signal);
+  const isTrap = leads && isShell(p); // it would pass SIGTERM on to a known server
   const relay = RELAYS.test(p.name) || (isTrap && allBelow(p).some(ownSignal)) ? p : relayAbove;
-  if (tellsItsOwn(p, signal) && relay !== p) {
+  if (leads && relay !== p) {
     leaveAlone(allBelow(p), plan);
     tell(p, signal, child, plan);
     return;
@@ -1086,22 +1088,24 @@ function ask(p: Process, child: Child, plan: Stop, relayAbove?: Process): void {
   for (const q of p.below) ask(q, child, plan, relay);
 }
 
-/** Whether it was asked, by us or by another that was: it handles SIGTERM no longer, or has closed. */
-function isTold(p: Process, { lastCall, sockets }: Stop): boolean {
+/** If it was asked, by us or by another that was: it handles SIGTERM no longer, or has closed. */
+function toldBefore(p: Process, { lastCall, sockets }: Stop): Asked | undefined {
   const before = asked.get(p.id);
-  if (!before) return false;
+  if (!before) return undefined;
   // A program that has taken the place of one that was asked may clean up, but not for ever.
-  if (before.name !== p.name) return before.signal > 0 && performance.now() < lastCall;
-  if (before.signal) return true;
-  return (
-    (before.tellsItsOwn && !handles(p, SIGTERM)) || (before.listened && !isListening(p, sockets))
-  );
+  if (before.name !== p.name)
+    return before.signal && performance.now() < lastCall ? before : undefined;
+  const isTold =
+    before.signal ||
+    (before.tellsItsOwn && !handles(p, SIGTERM)) ||
+    (before.listened && !isListening(p, sockets));
+  return isTold ? before : undefined;
 }
 
 /** It tells its own, if it handles signals. In the last second a shell has not. */
-function askBelowTold(p: Process, child: Child, plan: Stop): void {
+function askBelowTold(p: Process, before: Asked, child: Child, plan: Stop): void {
   const now = performance.now();
-  const { signal, tellsItsOwn: leads } = asked.get(p.id) ?? noted(p, 0, plan);
+  const { signal, tellsItsOwn: leads } = before;
   if (leads) leaveAlone(allBelow(p), plan);
   if (now >= plan.hurry && HURRIED.test(p.name) && signal === ownSignal(p))
     tell(p, SIGTERM, child, plan);
@@ -1134,9 +1138,7 @@ function tell(p: Process, signal: number, { row, sent }: Child, plan: Stop): voi
 
 /** Of a server that has one. BusyBox's httpd has the name of another, and not its signal. */
 function ownSignal(p: Process): number | undefined {
-  const [name] =
-    Object.entries(STOP_SIGNALS).find(([, names]) => names.split(" ").includes(p.name)) ?? [];
-  const signal = name && signals[name as NodeJS.Signals];
+  const [signal] = OWN_SIGNALS.find(([, programs]) => programs.test(p.name)) ?? [];
   return signal && handles(p, signal) ? signal : undefined;
 }
 
@@ -1181,9 +1183,10 @@ async function atOwn(at: (hostname: string) => Promise<string | undefined>) {
 
 const ownAddresses = once(() => Object.values(networkInterfaces()).flatMap((some) => some ?? []));
 
-function placesNow(child: Child): Place[] {
+/** Undefined if nobody tells. */
+function placesNow(child: Child): Place[] | undefined {
   look();
-  return seen(child, openSockets)?.places ?? [];
+  return seen(child, openSockets)?.places;
 }
 
 /** Who listens where the last one was asked: `web` may stand above a `worker`. */
@@ -1191,7 +1194,14 @@ function frontAt(last: Child): Child {
   const place = probedPlace(last.row);
   const others = children.filter(({ row }) => probedPlace(row) === place && !row.release);
   if (others.length === 1) return last;
-  return others.find((child) => placesNow(child).includes(place)) ?? last;
+  return holderOf(place, others) ?? last;
+}
+
+/** Which of these listens there now. */
+function holderOf(place: Place, some: Child[]): Child | undefined {
+  const sockets = once(openSockets);
+  look();
+  return some.find((child) => seen(child, sockets)?.places.includes(place));
 }
 
 /** What listens without a word of it in its line was not waited for, or nobody finds it. */

@@ -4,7 +4,16 @@ import { expect } from "bun:test";
 import fs from "node:fs";
 import path from "node:path";
 import manifest from "../package.json";
-import { type Box, busyboxIn, forever, freePort, type Run, root, section } from "./harness.ts";
+import {
+  type Box,
+  busyboxIn,
+  forever,
+  freePort,
+  type Run,
+  root,
+  section,
+  shellIn,
+} from "./harness.ts";
 
 /** Runs it to the end, and gives what it said there. */
 async function ended(box: Box, args: string[], env: Record<string, string> = {}) {
@@ -510,9 +519,7 @@ section("--check", (it) => {
   ];
   for (const shell of ["dash", "bash", "busybox"])
     it(`refuses nothing that ${shell} runs`, async (box) => {
-      const bin = path.join(box.base, "bin");
-      fs.mkdirSync(bin);
-      fs.symlinkSync(Bun.which(shell) ?? "", path.join(bin, "sh"));
+      const bin = shellIn(path.join(box.base, "bin"), shell);
       const env = { PATH: `${bin}:${process.env.PATH}` };
       box.write("Procfile", runs.map((line, i) => `p${i}: ${line}\n`).join(""));
       const { code, errors } = await ended(box, ["--check"], env);

@@ -641,6 +641,13 @@ export function busyboxIn(directory: string, ...names: string[]): void {
   for (const name of names) fs.symlinkSync(Bun.which("busybox") ?? "", path.join(directory, name));
 }
 
+/** A directory for PATH in which `sh` is this one. */
+export function shellIn(directory: string, shell: string): string {
+  fs.mkdirSync(directory);
+  fs.symlinkSync(Bun.which(shell) ?? "", path.join(directory, "sh"));
+  return directory;
+}
+
 /** Another user, to whom the box's directories must be open: a number that nobody has, or a name. */
 export function asUser(user: number | string, group = user): string[] {
   return ["setpriv", "--reuid", `${user}`, "--regid", `${group}`, "--clear-groups", "--"];

@@ -21,6 +21,7 @@ import {
   root,
   SYSTEM,
   section,
+  shellIn,
   temporaryPaths,
   untilGo,
 } from "./harness.ts";
@@ -66,9 +67,7 @@ function rowTest(
 
 /** The environment in which `sh` is this one, for scripts too. */
 function useShell(box: Box, shell: Shell): Record<string, string> {
-  const bin = path.join(box.dir, "bin");
-  fs.mkdirSync(bin);
-  fs.symlinkSync(Bun.which(shell) ?? "", path.join(bin, "sh"));
+  const bin = shellIn(path.join(box.dir, "bin"), shell);
   return { PATH: `${bin}:${path.dirname(python)}:${process.env.PATH}:${SYSTEM}` };
 }
 

@@ -215,6 +215,17 @@ function commandsFor(box: Box, named: Record<string, string>, command: (file: st
   );
 }
 
+function startAsJson(box: Box, commands: Record<string, string>): Run {
+  const lines = Object.entries(commands).map(([name, command]) => `${name}: ${command}`);
+  return box.procfile(lines, { env: { ENTRYPOINT_LOG: "json" } });
+}
+
+/** Waits for an entry of this process that ends with the last line of a text. */
+async function entryEnds(run: Run, name: string, text: string): Promise<void> {
+  const last = JSON.stringify(text.split("\n").at(-1)).slice(1);
+  await run.line(new RegExp(`${RegExp.escape(last)},"${LABELS}":.*"process":"${name}"`));
+}
+
 const allTexts = () =>
   Object.fromEntries(Object.keys(sources).map((name) => [name, textOf(name)] as const));
 
@@ -409,13 +420,9 @@ section(
           return [name, `cat ${name}.txt; while sleep 0.02; do echo "${line}"; done`];
         }),
       );
-      const run = box.procfile(
-        Object.entries(commands).map(([name, command]) => `${name}: ${command}`),
-        { env: { ENTRYPOINT_LOG: "json" } },
-      );
+      const run = startAsJson(box, commands);
       for (const [name, text] of Object.entries(beginnings)) {
-        const last = JSON.stringify(text.split("\n").at(-1)).slice(1);
-        await run.line(new RegExp(`${RegExp.escape(last)},"${LABELS}":.*"process":"${name}"`));
+        await entryEnds(run, name, text);
         const line = JSON.stringify(lines[name] ?? "tick");
         await run.line(new RegExp(`^{"message":${line},"${LABELS}":.*"process":"${name}"`));
       }
@@ -527,12 +534,9 @@ section(
         box,
         named,
         (file) =>
-          `trap '' TERM; echo up; until [ -e go ]; do sleep 0.2; done; cat ${file}; cat ${file} >&2; exit 0`, // with 3 the others would have but a second
+          `trap '' TERM; echo up; until [ -e go ]; do sleep 0.2; done; cat ${file}; cat ${file} >&2; exit 0`, // with 3 the others would have half the grace
       );
-      const run = box.procfile(
-        Object.entries(commands).map(([name, command]) => `${name}: ${command}`),
-        { env: { ENTRYPOINT_LOG: "json" } },
-      );
+      const run = startAsJson(box, commands);
       for (const name of Object.keys(named)) await run.line(new RegExp(`"up",.*"${name}"`));
       box.write("go", "");
       expect((await run.exit()).code).toBe(0);
@@ -618,13 +622,9 @@ section(
         Object.entries(silent).map(([name, text]) => [name, `${text}\n`] as const),
       );
       const commands = commandsFor(box, named, (file) => `cat ${file}; ${forever}`);
-      const run = box.procfile(
-        Object.entries(commands).map(([name, command]) => `${name}: ${command}`),
-        { env: { ENTRYPOINT_LOG: "json" } },
-      );
+      const run = startAsJson(box, commands);
       for (const [name, text] of Object.entries(silent)) {
-        const last = JSON.stringify(text.split("\n").at(-1)).slice(1);
-        await run.line(new RegExp(`${RegExp.escape(last)},"${LABELS}":.*"process":"${name}"`));
+        await entryEnds(run, name, text);
         expect(messagesOf(run, name).join("\n")).toBe(text);
       }
       await run.stop();
