@@ -1057,8 +1057,14 @@ const RELAYS =
   /^(su|runuser|sudo|timeout|unshare|script|tini(-static)?|(docker|dumb)-init|catatonit)$/;
 const SHELLS = /^-?(a|da|ba|z|k|mk)?sh$|^busybox$/;
 
-/** How a process was when it was sent a signal, or without one was left alone. */
-type Asked = { name: string; at: number; signal: number; tellsItsOwn: boolean; listened: boolean };
+/** How a process was when it was sent a signal, or without one was left alone for a while. */
+type Asked = {
+  name: string;
+  signal: number;
+  notBefore: number; // milliseconds, as performance.now() has them
+  tellsItsOwn: boolean;
+  listened: boolean;
+};
 
 function askTree(child: Child, plan: Stop): void {
   for (const p of rootsOf(child.tree)) ask(p, child, plan);
@@ -1078,12 +1084,12 @@ function ask(p: Process, child: Child, plan: Stop, relayAbove?: Process): void {
   const isTrap = leads && isShell(p); // it would pass SIGTERM on to a known server
   const relay = RELAYS.test(p.name) || (isTrap && allBelow(p).some(ownSignal)) ? p : relayAbove;
   if (leads && relay !== p) {
-    leaveAlone(allBelow(p), plan);
+    leaveAlone(allBelow(p), plan.lastCall, plan);
     tell(p, signal, child, plan);
     return;
   }
   // A loop would start the server again, so its shell is told first.
-  if (relay && p.below.length) leaveAlone([p], plan);
+  if (relay && p.below.length) leaveAlone([p], graceEnds, plan);
   else tell(p, handles(p, signal) ? signal : SIGTERM, child, plan);
   for (const q of p.below) ask(q, child, plan, relay);
 }
@@ -1106,30 +1112,30 @@ function toldBefore(p: Process, { lastCall, sockets }: Stop): Asked | undefined 
 function askBelowTold(p: Process, before: Asked, child: Child, plan: Stop): void {
   const now = performance.now();
   const { signal, tellsItsOwn: leads } = before;
-  if (leads) leaveAlone(allBelow(p), plan);
+  if (leads) leaveAlone(allBelow(p), plan.lastCall, plan);
   if (now >= plan.hurry && HURRIED.test(p.name) && signal === ownSignal(p))
     tell(p, SIGTERM, child, plan);
   if (!leads || (now >= plan.lastCall && isShell(p))) for (const q of p.below) ask(q, child, plan);
 }
 
-/** These may end by themselves, once another has. */
-function leaveAlone(some: Process[], plan: Stop): void {
+/** These may end by themselves, once another has: for a moment, and at the latest until then. */
+function leaveAlone(some: Process[], until: number, plan: Stop): void {
+  const notBefore = Math.min(performance.now() + PATIENCE, until);
   for (const p of some) {
     const before = asked.get(p.id);
-    if (before?.name === p.name) before.at = performance.now();
-    else asked.set(p.id, noted(p, 0, plan));
+    if (before?.name === p.name) before.notBefore = notBefore;
+    else asked.set(p.id, { ...noted(p, 0, plan), notBefore });
   }
 }
 
 function noted(p: Process, signal: number, { sockets }: Stop): Asked {
   const [handler, listened] = [tellsItsOwn(p, signal || SIGTERM), isListening(p, sockets)];
-  return { name: p.name, at: performance.now(), signal, tellsItsOwn: handler, listened };
+  return { name: p.name, signal, notBefore: 0, tellsItsOwn: handler, listened };
 }
 
 /** No one twice: to many a second signal means "at once", in the middle of their work. */
 function tell(p: Process, signal: number, { row, sent }: Child, plan: Stop): void {
-  const before = asked.get(p.id);
-  if (before && performance.now() < Math.min(before.at + PATIENCE, plan.lastCall)) return;
+  if (performance.now() < (asked.get(p.id)?.notBefore ?? 0)) return;
   asked.set(p.id, noted(p, signal, plan));
   sent.add(signal);
   if (send(p.pid, signal).denied)

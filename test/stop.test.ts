@@ -16,6 +16,7 @@ import {
   onKeyboard,
   onSignal,
   onTerminal,
+  python,
   section,
   startDemo,
   tellsProc,
@@ -423,6 +424,32 @@ section(
           expect.not.stringContaining("killed"),
         ]);
       });
+
+    it("leaves a relay alone that ends a while behind its server, in the last second too", async (box) => {
+      fs.chmodSync(
+        box.write(
+          "tini",
+          `#!${python}
+import os, signal, subprocess, time
+signal.signal(signal.SIGTERM, lambda *_: os.write(1, b"told\\n"))
+server = subprocess.Popen(["node", "server.cjs"])
+server.wait()
+time.sleep(0.05)
+`,
+        ),
+        0o755,
+      );
+      box.write(
+        "server.cjs",
+        `process.once("SIGTERM", () => setTimeout(() => process.exit(0), 2600));
+         setInterval(() => {}, 1000);
+         console.log("up");`,
+      );
+      const run = box.procfile(["app: ./tini"], { env: { ENTRYPOINT_GRACE: "3" } });
+      await run.up("app");
+      const { code } = await run.stop();
+      expect([code, run.stdout.text]).toEqual([0, "app | up\n"]);
+    });
 
     it("takes nobody for a filter whose input has ended", async (box) => {
       const worker = `(${onSignal("TERM", "worker")}; ${forever})`;
