@@ -1326,8 +1326,8 @@ function duration(milliseconds: number): string {
 const NEWLINE = 10;
 const LINE = 65536; // bytes of a line at most; a longer one is cut into pieces
 const TURN = 10; // milliseconds at most that one pipe keeps all else waiting
-const MANY = 4; // milliseconds between two reads
-const REST = 3; // milliseconds
+const NEIGHBOURS = 8; // milliseconds within which the next lines come, where many come
+const GATHERING = 5; // milliseconds for them to come together
 const FLOOD = 8192; // bytes in a millisecond
 const COLOURS = ["cyan", "yellow", "green", "magenta", "blue"] as const;
 const SELF = "entrypoint";
@@ -1429,7 +1429,7 @@ async function follow(pipe: Pipe, to: Output, row: Row): Promise<void> {
     const end = bytes.lastIndexOf(NEWLINE) + 1;
     unfinished = bytes.subarray(end);
     if (end) await show(bytes.subarray(0, end));
-    if (onBun && manyCome(since)) Bun.sleepSync(REST);
+    if (onBun && manyCome(since)) Bun.sleepSync(GATHERING);
     busy += performance.now() - since;
     if (busy < TURN) continue;
     await turn(); // Bun gives a flood the next read at once: signals and all others would wait
@@ -1442,13 +1442,13 @@ async function follow(pipe: Pipe, to: Output, row: Row): Promise<void> {
 
 /**
  * Where many lines come, those of some milliseconds are one read and one write: either costs more than
- * twenty lines do. All is written before the rest begins. A line by itself has none, nor a flood.
+ * twenty lines do. What was read is written first. A line by itself does not wait, nor does a flood.
  */
 function manyCome(now: number): boolean {
   const passed = now - lately.at;
-  if (passed < MANY && bytesRead - lately.bytes > FLOOD * passed) return false;
+  if (passed < NEIGHBOURS && bytesRead - lately.bytes > FLOOD * passed) return false;
   Object.assign(lately, { at: now, bytes: bytesRead });
-  return passed < MANY;
+  return passed < NEIGHBOURS;
 }
 
 /** Puts a name in front of each line, into one room for all: what is in it is taken before the next. */
@@ -1540,7 +1540,7 @@ const TRACE_ID = "logging.googleapis.com/trace";
 const ENTRY = 256 * 1024; // bytes of an entry at most
 const OBJECT = /^[ \t\r]*\{/;
 const OWN_LABELS = // as Cloud Logging takes them: strings, one level
-  /(?<=(?<!\\)"logging\.googleapis\.com\\?\/labels"\s*:\s*)\{(?:"(?:\\.|[^"\\])*"|[^"{}])*\}/;
+  /(?<=(?<!\\)"logging\.googleapis\.com\\?\/labels"\s*:\s*)\{(?:"(?:\\.|[^"\\])*"|[^"{}])*\}/g;
 const ESCAPED = /"|(?!\n)\p{Cc}/u; // in JSON, beside the backslash and the newline
 
 /** What the entries of a process have in common. */
@@ -1620,8 +1620,12 @@ function textEntry(line: string, { label, isNginx }: Form): string {
 /** An app's own object keeps its text, and so its numbers: the label is put into that. */
 function labelled(object: string, { name, label }: Form): string {
   const fields = JSON.parse(object);
-  if (fields[LABELS] !== undefined)
-    return object.replace(OWN_LABELS, () => JSON.stringify({ ...fields[LABELS], process: name }));
+  const own = JSON.stringify(fields[LABELS]);
+  const isOwn = (labels: string) => JSON.stringify(JSON.parse(labels)) === own; // others are nested
+  if (own !== undefined)
+    return object.replace(OWN_LABELS, (labels) =>
+      isOwn(labels) ? JSON.stringify({ ...fields[LABELS], process: name }) : labels,
+    );
   const comma = Object.keys(fields).length ? "," : "";
   return `${object.slice(0, object.lastIndexOf("}"))}${comma}${label}}`;
 }

@@ -148,6 +148,18 @@ section("json", (it) => {
     }
   });
 
+  it("has its label among those of the object, and not among nested ones", async (box) => {
+    const nested = `"a":{"${LABELS}":{"b":"c"},"d":1.50}`;
+    for (const line of [
+      `{${nested},"${LABELS}":{"x":"y"}}`,
+      `{"${LABELS}":{"x":"y"},${nested}}`,
+      `{"text":"\\"${LABELS}\\":{}",${nested},"${LABELS}":{"x":"y"}}`,
+    ]) {
+      const wanted = line.replace('{"x":"y"}', '{"x":"y","process":"app"}');
+      expect((await through(box, `${line}\n`)).stdout.text).toBe(`${wanted}\n`);
+    }
+  });
+
   it("leaves an object as it is whose labels are none", async (box) => {
     for (const labels of ['"text"', "null", "7", "[1,2]", "true"]) {
       const line = `{"a":1,"${LABELS}":${labels},"b":2}`;
