@@ -19,11 +19,11 @@ async function main(argv: string[]): Promise<number> {
   for (const row of table) {
     if (end) break;
     end = await Promise.race([firstEnd(), checkPlace(row)]);
-    end ??= await Promise.race([start(row), firstEnd()]); // PORT=8081 ./server & nginx &
+    end ??= await Promise.race([startProcess(row), firstEnd()]); // PORT=8081 ./server & nginx &
   }
   if (!end) tellWhenReady();
   end ??= await firstEnd(); //                               wait -n
-  return stop(end);
+  return stopAll(end);
 }
 
 /** A row of the table: one line of a Procfile. */
@@ -31,7 +31,7 @@ type Row = {
   name: string;
   where: string; // its file and line, for messages
   command: string;
-  shell: string; // what `sh -c` gets: the command without what is ours of it
+  script: string; // what `sh -c` gets: the command without what is ours of it
   environment: NodeJS.ProcessEnv; // what its line gives to all of it
   program: string | undefined; // where it can be told
   place: Place | undefined; // the public port, unless its line has another; none: nobody needs it
@@ -87,12 +87,12 @@ let graceEnds = Number.POSITIVE_INFINITY; // milliseconds, as performance.now() 
 let directory = ""; // of this run, private
 let childEnv: NodeJS.ProcessEnv = {};
 let appAddress = "127.0.0.1"; // where the app answers, for nginx
-const oomKillsBefore = once(oomKills); // asked for soon after the first start
+const oomKillsBefore = lazily(oomKills); // asked for soon after the first start
 let placesToldOf = false; // of those who listen without a word of it in their line
-const asked = new Map<string, Asked>(); // at the stop, by id of a process
+const askedBefore = new Map<string, Asked>(); // at the stop, by id of a process
 let onTerminal = false; // it has a controlling terminal, or had one at the start
 let bytesRead = 0; // of what the processes wrote
-const lately = { at: 0, bytes: 0 }; // milliseconds, and bytes that were read by then
+const lastRead = { at: 0, bytes: 0 }; // milliseconds, and bytes that were read by then
 const openPipes = new Set<Pipe>(); // of which the end has not come yet
 let descriptorFlags: number[] = []; // of stdout and stderr, as they were
 let libc: Awaited<ReturnType<typeof openLibc>>; // on Bun
@@ -113,10 +113,10 @@ function commandTable(words: string[]): Row[] {
     problems.push(`TMPDIR=${tmpdir()}: must be without blanks, for nginx -c $NGINX_CONF`);
   const app = readRow("", "app", `PORT=$APP_PORT ${command}`, new Map());
   // `exec` here whatever the first word is: a COMMAND is a program, never a word of the shell's.
-  const shell = `exec ${carried()}${command}`;
+  const script = `exec ${carried()}${command}`;
   const environment = { PORT: `${settings.appPort}` };
   return [
-    { ...app, shell, environment, place: settings.appPort, program: words[0] || "''" },
+    { ...app, script: script, environment, place: settings.appPort, program: words[0] || "''" },
     // -e: without it nginx, started by any user but root, complains of its compiled-in log file.
     readRow("", "nginx", "nginx -c $NGINX_CONF -e stderr", new Map()),
   ];
@@ -126,7 +126,7 @@ function readProcfile(path: string): Row[] {
   const rows: Row[] = [];
   const holders: Holders = new Map();
   let above = "";
-  for (const [i, text] of read("", path).split(/\r?\n/).entries()) {
+  for (const [i, text] of readFile("", path).split(/\r?\n/).entries()) {
     const line = text.trimStart();
     if (!line || line.startsWith("#")) continue;
     const where = `${path}:${i + 1}: `;
@@ -237,7 +237,7 @@ function leaveNothing(code: number): void {
 }
 
 /** Starts it. Settles once the next one may start, or with what ends the container. */
-async function start(row: Row): Promise<End | undefined> {
+async function startProcess(row: Row): Promise<End | undefined> {
   try {
     return await waitUntilUp(launch(row));
   } catch (error) {
@@ -260,7 +260,7 @@ const ZX: Partial<typeof $> = {
 };
 
 /** Runs lines of sh, each in a session of its own. */
-function shell(environment: NodeJS.ProcessEnv, stdio: StdioOptions) {
+function sh(environment: NodeJS.ProcessEnv, stdio: StdioOptions) {
   return $({ ...ZX, ...bunsOwn, detached: true, env: environment, stdio });
 }
 
@@ -268,7 +268,7 @@ function launch(row: Row): Child {
   const pipes = settings.log === "raw" ? undefined : { out: makePipe(), err: makePipe() };
   const startedAt = performance.now();
   const stdio: StdioOptions = ["ignore", pipes?.out.writeEnd ?? 1, pipes?.err.writeEnd ?? 2];
-  const leader = shell({ ...childEnv, ...row.environment }, stdio)`${row.shell}`;
+  const leader = sh({ ...childEnv, ...row.environment }, stdio)`${row.script}`;
   for (const { writeEnd } of Object.values(pipes ?? {})) fs.closeSync(writeEnd);
   const child: Child = {
     row,
@@ -286,7 +286,7 @@ function launch(row: Row): Child {
     gone: !leader.pid, // it could not be started
   };
   children.push(child);
-  turn().then(oomKillsBefore);
+  nextTurn().then(oomKillsBefore);
   return child;
 }
 
@@ -298,13 +298,13 @@ function launch(row: Row): Child {
 async function waitUntilUp(child: Child): Promise<End | undefined> {
   if (child.row.release) {
     const end = await child.exit;
-    look();
+    lookAtTrees();
     isGone(child); // now, while its number is its own
     return end.code === 0 && child.row !== table.at(-1) ? undefined : end;
   }
   if (!isWaitedFor(child.row) || (await waitUntilListens(child, settings.ready))) return undefined;
-  const within = `within ${duration(settings.ready * 1000)}`;
-  const what = `did not listen on ${placeName(probedPlace(child.row))} ${within}`;
+  const limit = `within ${duration(settings.ready * 1000)}`;
+  const what = `did not listen on ${placeName(probedPlace(child.row))} ${limit}`;
   return { kind: "failure", why: `${child.row.name}: ${what}${hintForPlace(child)}`, code: 1 };
 }
 
@@ -411,7 +411,7 @@ async function tellWhenReady(): Promise<void> {
   freeMemory(); // a megabyte that only the start needed
   await sleep(10_000);
   if (ending) return;
-  look();
+  lookAtTrees();
   warnOfPlaces();
   freeMemory();
 }
@@ -452,7 +452,7 @@ function hintForDone(child: Child, { after = 0 }: End): string {
 
 /** Whether it has daemonized: its group is still there, or its place still answers. */
 function livesOn(child: Child): boolean {
-  look();
+  lookAtTrees();
   return !isGone(child) || listenersOutside().has(probedPlace(child.row));
 }
 
@@ -467,7 +467,7 @@ const PATIENCE = 100; // milliseconds for what ends by itself once another has
 const LOOK = 4; // milliseconds until one looks at those that were asked
 
 /** Ends them all, whatever it is that ends the container. Gives the exit code. */
-async function stop(end: End): Promise<number> {
+async function stopAll(end: End): Promise<number> {
   if (end.kind === "answer") return end.code;
   ending = true;
   const since = performance.now();
@@ -509,14 +509,14 @@ async function drain(end: End): Promise<boolean> {
   // An end is told at once; what it left in its group is looked for, which takes 1 ms or more.
   for (let wait = LOOK; plan.left.length > 0; wait = Math.min(wait * 1.5, 20)) {
     const now = performance.now();
-    if (now >= graceEnds) return kill(plan.left);
-    plan.sockets = once(openSockets);
+    if (now >= graceEnds) return killTrees(plan.left);
+    plan.sockets = lazily(openSockets);
     for (const child of plan.left)
       if (isNext(child, plan, now) && child !== busy) askTree(child, plan);
     const exits = plan.left.filter((child) => !child.end).map((child) => child.exit);
     if (await within(wait, Promise.race(exits)))
-      await turn(); // many may end at once
-    else look();
+      await nextTurn(); // many may end at once
+    else lookAtTrees();
     const before = plan.left.length;
     plan.left = plan.left.filter((child) => !isGone(child));
     if (plan.left.length < before) wait = LOOK;
@@ -528,8 +528,8 @@ async function drain(end: End): Promise<boolean> {
 function planOfStop() {
   const since = performance.now();
   const total = graceEnds - since;
-  const sockets = once(openSockets);
-  look();
+  const sockets = lazily(openSockets);
+  lookAtTrees();
   const inTable = table.flatMap((row) => children.filter((child) => child.row === row));
   const left = inTable.filter((child) => !isGone(child));
   return {
@@ -551,7 +551,7 @@ function rolesOf(left: Child[], sockets: () => Sockets): Map<Child, Role> {
   const listening: Child[] = []; // with no word of it in its line
   const fronts: Child[] = [];
   for (const child of left) {
-    const it = seen(child, sockets);
+    const it = whereListens(child, sockets);
     const isWritten = hasOwnPlace(child.row);
     if (it?.places.includes(settings.port)) fronts.push(child);
     if (it?.places.length && child.row.place === settings.port) listening.push(child);
@@ -583,30 +583,397 @@ function inOrder(plan: Stop): string {
 }
 
 /** Kills what is left, and says so. Returns when it is gone, or in a second. */
-async function kill(left: Child[]): Promise<true> {
+async function killTrees(left: Child[]): Promise<true> {
   const { killing } = signalled;
   const why = killing ? `killed at a second signal, ${killing}` : "did not stop in time: killed";
   const gives = performance.now() + 1000;
   for (const child of left) {
-    killAll(child);
+    killTree(child);
     const denied = child.tree.filter(({ pid }) => send(pid, 0).denied);
-    for (const p of denied) say(`${child.row.name}: ${another(p)} and cannot be killed`, "ERROR");
+    for (const p of denied) say(`${child.row.name}: ${anothers(p)} and cannot be killed`, "ERROR");
     if (!denied.length) say(`${child.row.name}: ${why}`, "ERROR");
   }
   while (performance.now() < gives && left.some((child) => !isGone(child))) {
     await sleep(2);
-    look();
-    left.forEach(killAll);
+    lookAtTrees();
+    left.forEach(killTree);
   }
   return true;
 }
 
-function killAll({ pid, gone, tree }: Child): void {
+function killTree({ pid, gone, tree }: Child): void {
   if (!gone) send(-pid, SIGKILL);
-  for (const process of tree) send(process.pid, SIGKILL);
+  for (const p of tree) send(p.pid, SIGKILL);
 }
 
 // ======== Here the story ends. Its details follow, each section by itself.
+
+// ---- who is asked to stop: from the leader of a tree down, the first that handles its signal, and it
+// alone, for it tells its own. What would only pass the signal on is left alone, and ends when the
+// server has.
+
+// What makes a program finish its requests, where SIGTERM drops them; by comm, see proc(5). Each was
+// tried with the real program. SIGTERM reloads uwsgi, and so does SIGQUIT with its option die-on-term.
+const OWN_SIGNALS: [signal: number, programs: RegExp][] = [
+  [signals.SIGQUIT, /^(nginx|openresty|php-fpm|unicorn)$/],
+  [signals.SIGUSR1, /^haproxy$/],
+  [signals.SIGWINCH, /^(apache2|httpd)$/],
+  [signals.SIGINT, /^(lighttpd|postgres|uwsgi)$/],
+];
+const HURRIED = /^(nginx|openresty|php-fpm|haproxy)$/; // SIGTERM is "now" to them, and they end with 0
+// These pass SIGTERM on to the server, or kill it soon after. They end when it has.
+const RELAYS =
+  /^(su|runuser|sudo|timeout|unshare|script|tini(-static)?|(docker|dumb)-init|catatonit)$/;
+const SHELLS = /^-?(a|da|ba|z|k|mk)?sh$|^busybox$/;
+
+/** How a process was when it was sent a signal, or without one was left alone for a while. */
+type Asked = {
+  name: string;
+  signal: number;
+  notBefore: number; // milliseconds, as performance.now() has them
+  tellsItsOwn: boolean;
+  listened: boolean;
+};
+
+function askTree(child: Child, plan: Stop): void {
+  for (const p of rootsOf(child.tree)) askFrom(p, child, plan);
+  for (const { pid, state } of child.tree) if (state === "T") send(pid, SIGCONT); // or it sees no signal
+}
+
+/** Asks this process, or those below it. A relay above it ends by itself, but not before the server. */
+function askFrom(p: Process, child: Child, plan: Stop, relayAbove?: Process): void {
+  if (plan.filters.has(p.id)) return;
+  const before = toldBefore(p, plan);
+  if (before) {
+    askBelowTold(p, before, child, plan);
+    return;
+  }
+  const signal = child.row.stopSignal ?? ownSignal(p) ?? SIGTERM;
+  const leads = tellsItsOwn(p, signal);
+  const isTrap = leads && isShell(p); // it would pass SIGTERM on to a known server
+  const relay = RELAYS.test(p.name) || (isTrap && allBelow(p).some(ownSignal)) ? p : relayAbove;
+  if (leads && relay !== p) {
+    leaveAlone(allBelow(p), plan.lastCall, plan);
+    sendOnce(p, signal, child, plan);
+    return;
+  }
+  // A loop would start the server again, so its shell is told first.
+  if (relay && p.below.length) leaveAlone([p], graceEnds, plan);
+  else sendOnce(p, handles(p, signal) ? signal : SIGTERM, child, plan);
+  for (const q of p.below) askFrom(q, child, plan, relay);
+}
+
+/** If it was asked, by us or by another that was: it handles SIGTERM no longer, or has closed. */
+function toldBefore(p: Process, { lastCall, sockets }: Stop): Asked | undefined {
+  const before = askedBefore.get(p.id);
+  if (!before) return undefined;
+  // A program that has taken the place of one that was asked may clean up, but not for ever.
+  if (before.name !== p.name)
+    return before.signal && performance.now() < lastCall ? before : undefined;
+  const isTold =
+    before.signal ||
+    (before.tellsItsOwn && !handles(p, SIGTERM)) ||
+    (before.listened && !isListening(p, sockets));
+  return isTold ? before : undefined;
+}
+
+/** It tells its own, if it handles signals. In the last second a shell has not. */
+function askBelowTold(p: Process, before: Asked, child: Child, plan: Stop): void {
+  const now = performance.now();
+  const { signal, tellsItsOwn: leads } = before;
+  if (leads) leaveAlone(allBelow(p), plan.lastCall, plan);
+  if (now >= plan.hurry && HURRIED.test(p.name) && signal === ownSignal(p))
+    sendOnce(p, SIGTERM, child, plan);
+  if (!leads || (now >= plan.lastCall && isShell(p)))
+    for (const q of p.below) askFrom(q, child, plan);
+}
+
+/** These may end by themselves, once another has: for a moment, and at the latest until then. */
+function leaveAlone(some: Process[], until: number, plan: Stop): void {
+  const notBefore = Math.min(performance.now() + PATIENCE, until);
+  for (const p of some) {
+    const before = askedBefore.get(p.id);
+    if (before?.name === p.name) before.notBefore = notBefore;
+    else askedBefore.set(p.id, { ...noteOf(p, 0, plan), notBefore });
+  }
+}
+
+function noteOf(p: Process, signal: number, { sockets }: Stop): Asked {
+  const [handler, listened] = [tellsItsOwn(p, signal || SIGTERM), isListening(p, sockets)];
+  return { name: p.name, signal, notBefore: 0, tellsItsOwn: handler, listened };
+}
+
+/** No one twice: to many a second signal means "at once", in the middle of their work. */
+function sendOnce(p: Process, signal: number, { row, sent }: Child, plan: Stop): void {
+  if (performance.now() < (askedBefore.get(p.id)?.notBefore ?? 0)) return;
+  askedBefore.set(p.id, noteOf(p, signal, plan));
+  sent.add(signal);
+  if (send(p.pid, signal).denied)
+    say(`${row.name}: ${anothers(p)} and cannot be asked to stop`, "WARNING");
+}
+
+/** Of a server that has one. BusyBox's httpd has the name of another, and not its signal. */
+function ownSignal(p: Process): number | undefined {
+  const [signal] = OWN_SIGNALS.find(([, programs]) => programs.test(p.name)) ?? [];
+  return signal && handles(p, signal) ? signal : undefined;
+}
+
+/** Every shell catches SIGINT while it waits, trap or not. */
+function tellsItsOwn(p: Process, signal: number): boolean {
+  return handles(p, signal) && !(signal === SIGINT && isShell(p) && !handles(p, SIGTERM));
+}
+
+/** Those that only read what another writes, as `tee` does, until that ends. */
+function filtersOf(tree: Process[], sockets: () => Sockets): string[] {
+  const file = (p: Process, fd: number) => linkTarget(`/proc/${p.pid}/fd/${fd}`);
+  const outputs = tree.flatMap((p) => [1, 2].map((fd) => ({ p, output: file(p, fd) })));
+  const isFilter = (p: Process) =>
+    isFifo(`/proc/${p.pid}/fd/0`) &&
+    outputs.some((other) => other.p !== p && other.output === file(p, 0)) &&
+    !isListening(p, sockets);
+  return tree.filter(isFilter).map(({ id }) => id);
+}
+
+// ---- signals: some ask to stop, some are for the last process, signal(7). Those that would end us
+// without a word ask to stop, too; faults (SIGSEGV and the like) are left to the runtime.
+
+const STOPS = ["SIGTERM", "SIGINT", "SIGQUIT"] as const;
+const PASSED_ON = ["SIGHUP", "SIGUSR1", "SIGUSR2"] as const; // to the last process
+const FATAL = `SIGALRM SIGVTALRM SIGPROF SIGXCPU SIGXFSZ SIGIO SIGSYS SIGABRT`.split(" ");
+
+function handleSignals(): void {
+  onTerminal = hasTerminal();
+  for (const signal of STOPS) process.on(signal, () => askToStop(signal, 0));
+  for (const signal of FATAL as NodeJS.Signals[])
+    process.on(signal, () => askToStop(signal, 128 + signals[signal]));
+  // The STOPSIGNAL of the images of Apache and PHP. On a terminal it means another size.
+  process.on("SIGWINCH", () => onTerminal || askToStop("SIGWINCH", 0));
+  const ignored = signalMask("self", ["SigIgn"]) ?? 0n;
+  for (const signal of PASSED_ON) {
+    if (isIn(ignored, signals[signal])) continue; // nohup(1) ignores SIGHUP for us
+    process.on(signal, () => {
+      if (signal === "SIGHUP" && onTerminal) askToStop(signal, 0);
+      else if (!ending) passOn(signal);
+    });
+  }
+  unblockSignals();
+}
+
+/** SIGHUP and the like are for the last line: for a server that is known, else who handles it. */
+function passOn(name: NodeJS.Signals): void {
+  const signal = signals[name];
+  const row = table.at(-1);
+  const last = children.findLast((child) => child.row === row);
+  if (!last) {
+    say(`${name}: ${row?.name} has not started yet, so nobody gets it`, "WARNING");
+    return;
+  }
+  if (name === "SIGHUP") renewNginxConf();
+  lookAtTrees();
+  const topDown = rootsOf(last.tree);
+  for (const p of topDown) topDown.push(...p.below);
+  const handlers = topDown.filter((p) => handles(p, signal));
+  const dark = topDown.slice(0, 1).filter((p) => signalMask(p.pid, ["SigCgt"]) === undefined);
+  const inTurn = [...handlers.filter(ownSignal), ...dark, ...handlers];
+  if (inTurn.some((p) => send(p.pid, signal).there)) return; // some may have gone meanwhile
+  say(`${name}: ${row?.name} does not handle it, so nobody gets it`, "WARNING");
+}
+
+/** As dumb-init does: a signal that our parent had blocked would never reach us nor the children. */
+function unblockSignals(): void {
+  libc?.sigprocmask(SIG_SETMASK, new Uint8Array(128), null);
+}
+
+/** Whether there is a controlling terminal, tty(4). */
+function hasTerminal(): boolean {
+  try {
+    fs.closeSync(fs.openSync("/dev/tty", "r"));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function askToStop(signal: NodeJS.Signals, code: number): void {
+  stopAsked.resolve({ kind: "stop", why: signal, code });
+  if (!signalled.first)
+    nextTurn().then(() => {
+      signalled.handledAt = performance.now(); // what a stop does first may take a while
+    });
+  signalled.first ||= signal;
+  // timeout(1) sends its signal twice within 0.1 ms, npm a Ctrl-C within 1 ms.
+  if (signal === signalled.first && performance.now() < signalled.handledAt + 20) return;
+  if (signal === "SIGINT" || (onTerminal && STOPS.some((other) => other === signal))) {
+    signalled.killing = signal;
+    graceEnds = performance.now();
+  } else if (!signalled.second) {
+    // A platform's: a preStop hook's, then the kubelet's, which has SIGKILL to end us.
+    signalled.second = signal;
+    const names = children.filter(({ gone }) => !gone).map(({ row }) => row.name);
+    const left = duration(Math.max(0, graceEnds - performance.now()));
+    say(`${signal}: stopping already; ${names.join(", ")} may take ${left} more`);
+  }
+}
+
+// ---- places: where a process answers is found out by connecting, as a client would; where it listens
+// by /proc/net.
+
+/** The address at which something accepts a connection: of this host, or the place itself. */
+async function answersAt(place: Place): Promise<string | undefined> {
+  if (typeof place === "string") return (await takesConnection(place, "")) ? place : undefined;
+  const at = async (host: string) => ((await takesConnection(place, host)) ? host : undefined);
+  const first = async () => {
+    const [ipv4, ipv6] = [at("127.0.0.1"), at("::1")];
+    return (await ipv4) ?? (await ipv6) ?? atOwn(at);
+  };
+  // It may have begun to listen between two questions: then the first place that answers is another.
+  const all = first().then((host) => (host && host !== "127.0.0.1" ? first() : host));
+  return within(1000, all);
+}
+
+/** Next.js, for one, listens at $HOSTNAME alone. */
+async function atOwn(at: (hostname: string) => Promise<string | undefined>) {
+  const outer = ownAddresses().filter((own) => !own.internal && !own.address.startsWith("fe80"));
+  const answers = await Promise.all(outer.map(({ address }) => at(address)));
+  return answers.find((address) => address);
+}
+
+const ownAddresses = lazily(() => Object.values(networkInterfaces()).flatMap((some) => some ?? []));
+
+/** Undefined if nobody tells. */
+function placesNow(child: Child): Place[] | undefined {
+  lookAtTrees();
+  return whereListens(child, openSockets)?.places;
+}
+
+/** Who listens where the last one was asked: `web` may stand above a `worker`. */
+function frontAt(last: Child): Child {
+  const place = probedPlace(last.row);
+  const others = children.filter(({ row }) => probedPlace(row) === place && !row.release);
+  if (others.length === 1) return last;
+  return holderOf(place, others) ?? last;
+}
+
+/** Which of these listens there now. */
+function holderOf(place: Place, some: Child[]): Child | undefined {
+  const sockets = lazily(openSockets);
+  lookAtTrees();
+  return some.find((child) => whereListens(child, sockets)?.places.includes(place));
+}
+
+/** What listens without a word of it in its line was not waited for, or nobody finds it. */
+function warnOfPlaces(sockets = lazily(openSockets)): void {
+  if (placesToldOf) return;
+  placesToldOf = true;
+  const where = new Map(
+    children.map((child) => [child, whereListens(child, sockets)?.places ?? []]),
+  );
+  const unwritten = children.filter(({ row }) => row.place === settings.port && !row.release);
+  const listening = unwritten.filter((child) => where.get(child)?.length);
+  const hasFront = [...where.values()].some((places) => places.includes(settings.port));
+  for (const child of listening) {
+    const { name } = child.row;
+    const places = where.get(child) ?? [];
+    const listens = `listens on ${places.map(placeName).join(" and ")}`;
+    const written = places.join(" or PORT=");
+    const app = table.slice(table.indexOf(child.row)).find(hasOwnPlace)?.name;
+    if (places.includes(settings.port)) {
+      const cure = `move the line of ${name} below that of ${app}`;
+      if (app) say(`${name}: ${listens} and was up before ${app}: ${cure}`, "WARNING");
+    } else if (!hasFront && child === listening.at(-1)) {
+      const cure = `let ${name} listen on $PORT, or publish ${written} (EXPOSE, -p)`;
+      if (!ending)
+        say(`nobody listens on port ${settings.port}; ${name} ${listens}: ${cure}`, "WARNING");
+    } else if (child.row !== table.at(-1)) {
+      const cure = `write PORT=${written} in front of its command, or PORT= if nobody needs it`;
+      say(`${name}: ${listens}, and those below did not wait for it: ${cure}`, "WARNING");
+    }
+  }
+}
+
+/** No stop reaches who has gone into the background, out of the tree of its line. */
+function warnOfDaemons(some: Child[]): void {
+  const up = some.filter(({ upAfter }) => upAfter);
+  const sockets = lazily(openSockets);
+  const outside = lazily(listenersOutside);
+  if (up.length) lookAtTrees();
+  for (const child of up) {
+    const { name } = child.row;
+    const place = probedPlace(child.row);
+    const p = whereListens(child, sockets)?.places.includes(place)
+      ? undefined
+      : outside().get(place);
+    const where = `listens on ${placeName(place)} in the background, where no stop reaches it`;
+    if (p) say(`${name}: ${p.name} (pid ${p.pid}) ${where}: ${FOREGROUND}`, "WARNING");
+  }
+}
+
+const FOREGROUND =
+  "keep it in the foreground (nginx with `daemon off;`, redis with `--daemonize no`)";
+
+// ---- how a process ended, in words for 3 a.m.: what sh(1p) means by 126 and 127, what errno(3) says
+// of a process that could not be started.
+
+/** Its exit code is that of the shell: 128+n for signal n, 126 or 127 where nothing could be started. */
+function ended(child: Child, { exitCode, signal, cause }: ProcessOutput): End {
+  const { row } = child;
+  const after = performance.now() - child.startedAt;
+  const unstarted = cause && (codeOf(cause) === "ENOENT" ? 127 : 126);
+  const killedBy = Number(signals[signal as NodeJS.Signals] ?? signal ?? 0);
+  const code = unstarted ?? exitCode ?? 128 + killedBy;
+  const early =
+    isWaitedFor(row) && !child.upAfter
+      ? `, before it listened on ${placeName(probedPlace(row))}`
+      : "";
+  const why = unstarted
+    ? notStarted("sh", codeOf(cause))
+    : `${howEnded(row, code, signal, after)} after ${duration(after)}${early}`;
+  child.end = { kind: "exit", child, code, after, why: `${row.name}: ${why}` };
+  ends.push(child.end);
+  return child.end;
+}
+
+function howEnded(row: Row, code: number, signal: string | null, after: number): string {
+  if (signal) return `killed by ${Number(signal) ? `signal ${signal}` : signal}`;
+  const hint = after < 1000 ? hintForShell(code, row.program) : ""; // later the code is its own
+  return `exit code ${code}${hint}`;
+}
+
+/** What the shell means by 126 and 127, where that can be told. */
+function hintForShell(code: number, program: string | undefined): string {
+  if (!program || (code !== 126 && code !== 127)) return "";
+  const path = which.sync(program, { nothrow: true });
+  if (!path) return ` (${program} not ${code === 126 ? "executable" : "found"})`;
+  const [, interpreter = "/"] = /^#!\s*(\S+)/.exec(firstBytes(path)) ?? [];
+  return fs.existsSync(interpreter) ? "" : ` (${interpreter}, which runs ${program}, not found)`;
+}
+
+function firstBytes(path: string): string {
+  const bytes = Buffer.alloc(256);
+  try {
+    const fd = fs.openSync(path, "r");
+    fs.readSync(fd, bytes, 0, bytes.length, 0);
+    fs.closeSync(fd);
+  } catch {} // it may be executed and not read
+  return bytes.toString();
+}
+
+function notStarted(what: string, code: string): string {
+  const cure = {
+    EMFILE: ": no file descriptor is left: raise ulimit -n",
+    EAGAIN: ": no more processes are allowed: raise ulimit -u or --pids-limit",
+    EACCES: ": may this user enter the working directory?",
+    E2BIG: ": its command or the environment is too long",
+  }[code];
+  return `${what} could not be started (${code})${cure ?? ""}`;
+}
+
+function duration(milliseconds: number): string {
+  if (milliseconds < 1000) return `${Math.round(milliseconds)} ms`;
+  const s = milliseconds / 1000;
+  if (s < 120) return `${Number(s.toFixed(1))} s`;
+  return s < 7200 ? `${Math.round(s / 60)} min` : `${Math.round(s / 3600)} h`;
+}
 
 // ---- options: the environment and the command line. What is wrong with them is told all at once, so
 // that it can be mended at once.
@@ -689,7 +1056,7 @@ function isLog(text: string): boolean {
   return ["text", "json", "raw"].includes(text);
 }
 
-function read(what: string, path: string): string {
+function readFile(what: string, path: string): string {
   try {
     return fs.readFileSync(path, "utf8").replace(/^\ufeff/, "");
   } catch (error) {
@@ -710,8 +1077,9 @@ async function readCommandLine(argv: string[]): Promise<End | undefined> {
   while (words[0]?.startsWith("-")) {
     const option = words.shift();
     if (option === "--") break;
-    else if (option === "--help" || option === "-h") return answer(HELP);
-    else if (option === "--version" || option === "-V") return answer(`entrypoint ${VERSION}\n`);
+    else if (option === "--help" || option === "-h") return answerWith(HELP);
+    else if (option === "--version" || option === "-V")
+      return answerWith(`entrypoint ${VERSION}\n`);
     else if (option === "--check") check = true;
     else if (option !== "-f") problems.push(`${option}: no such option; see entrypoint --help`);
     else if (words[0]) path = words.shift();
@@ -725,12 +1093,12 @@ async function readCommandLine(argv: string[]): Promise<End | undefined> {
   if (check) for (const row of table) lookFor(row);
   if (check) await tryOut();
   for (const problem of problems) say(problem, "ERROR");
-  if (problems.length) return answer("", 2);
+  if (problems.length) return answerWith("", 2);
   warnOfNoBackend();
-  return check ? answer(plan()) : undefined;
+  return check ? answerWith(tableAsText()) : undefined;
 }
 
-function answer(text: string, code = 0): End {
+function answerWith(text: string, code = 0): End {
   if (text) write(stdout, Buffer.from(text));
   return { kind: "answer", why: "", code };
 }
@@ -779,7 +1147,7 @@ async function tryOut(): Promise<void> {
 
 /** As sh reads them, without running them, set(1p): in its own words. A file may be of any length. */
 async function checkLines(): Promise<void> {
-  const lines = table.map(({ shell }) => quoted(`set -n\n${shell}`));
+  const lines = table.map(({ script }) => quoted(`set -n\n${script}`));
   putFile("lines", lines.map((line) => `(eval ${line}); printf '\\0%s\\n' $?\n`).join(""));
   const said = (await outcome(`. ${quoted(join(directory, "lines"))}`)) ?? "";
   for (const [i, [, words = "", code]] of [...said.matchAll(/([^\0]*)\0(\d+)\n/g)].entries()) {
@@ -802,9 +1170,9 @@ function isPlainNginx({ command, program = "" }: Row): boolean {
 const NOT_THERE = /not found|cannot load|(?<!compile\(\)) failed/;
 
 /** nginx reads all, and comes to a last directive that there is not. So it opens and makes no file. */
-async function checkNginx({ name, shell }: Row): Promise<void> {
+async function checkNginx({ name, script }: Row): Promise<void> {
   fs.appendFileSync(`${childEnv.NGINX_CONF}`, "\nend_of_check;\n");
-  const said = await outcome(`${shell} -t -e stderr`);
+  const said = await outcome(`${script} -t -e stderr`);
   if (said === undefined) say(`${name}: does not read its configuration within 5 s`, "WARNING");
   const [, what = "", file, line] =
     /\[emerg\] (?:\d+#\d+: )?(.*?)(?: in (\S+):(\d+))?$/m.exec(said ?? "") ?? [];
@@ -821,14 +1189,14 @@ async function checkNginx({ name, shell }: Row): Promise<void> {
 /** All that a command of our own says. Nothing after 5 s: nginx looks names up. */
 async function outcome(command: string): Promise<string | undefined> {
   const pipe = makePipe();
-  const run = shell(childEnv, ["ignore", pipe.writeEnd, pipe.writeEnd])`${command}`;
+  const run = sh(childEnv, ["ignore", pipe.writeEnd, pipe.writeEnd])`${command}`;
   fs.closeSync(pipe.writeEnd);
   const said = await within(5000, Array.fromAsync(pipe.source));
   if (!said && run.pid) send(-run.pid, SIGKILL);
   return said && Buffer.concat(said).toString();
 }
 
-function plan(): string {
+function tableAsText(): string {
   const rows = table.map((row) => [
     row.name,
     row.release ? "-" : `${row.place ?? "-"}`,
@@ -892,7 +1260,7 @@ function readRow(where: string, name: string, command: string, holders: Holders)
     where,
     command,
     // As bash does by itself. In another sh the shell would stay, in front of the server.
-    shell: kept + (isPlain ? `exec ${carried()}${line.replace(/^exec\s+/, "")}` : line),
+    script: kept + (isPlain ? `exec ${carried()}${line.replace(/^exec\s+/, "")}` : line),
     environment: hasPort ? { PORT: place === undefined ? place : `${place}` } : {},
     program: assigned.has("PATH") ? undefined : program,
     place,
@@ -958,1362 +1326,41 @@ function quoted(word: string): string {
   return /^[\w./:@%+,=-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }
 
-// ---- signals: some ask to stop, some are for the last process, signal(7). Those that would end us
-// without a word ask to stop, too; faults (SIGSEGV and the like) are left to the runtime.
-
-const STOPS = ["SIGTERM", "SIGINT", "SIGQUIT"] as const;
-const PASSED_ON = ["SIGHUP", "SIGUSR1", "SIGUSR2"] as const; // to the last process
-const FATAL = `SIGALRM SIGVTALRM SIGPROF SIGXCPU SIGXFSZ SIGIO SIGSYS SIGABRT`.split(" ");
-
-function handleSignals(): void {
-  onTerminal = hasTerminal();
-  for (const signal of STOPS) process.on(signal, () => askToStop(signal, 0));
-  for (const signal of FATAL as NodeJS.Signals[])
-    process.on(signal, () => askToStop(signal, 128 + signals[signal]));
-  // The STOPSIGNAL of the images of Apache and PHP. On a terminal it means another size.
-  process.on("SIGWINCH", () => onTerminal || askToStop("SIGWINCH", 0));
-  const ignored = signalMask("self", ["SigIgn"]) ?? 0n;
-  for (const signal of PASSED_ON) {
-    if (isIn(ignored, signals[signal])) continue; // nohup(1) ignores SIGHUP for us
-    process.on(signal, () => {
-      if (signal === "SIGHUP" && onTerminal) askToStop(signal, 0);
-      else if (!ending) passOn(signal);
-    });
-  }
-  unblockSignals();
-}
-
-/** SIGHUP and the like are for the last line: for a server that is known, else who handles it. */
-function passOn(name: NodeJS.Signals): void {
-  const signal = signals[name];
-  const row = table.at(-1);
-  const last = children.findLast((child) => child.row === row);
-  if (!last) {
-    say(`${name}: ${row?.name} has not started yet, so nobody gets it`, "WARNING");
-    return;
-  }
-  if (name === "SIGHUP") renewNginxConf();
-  look();
-  const topDown = rootsOf(last.tree);
-  for (const p of topDown) topDown.push(...p.below);
-  const handlers = topDown.filter((p) => handles(p, signal));
-  const dark = topDown.slice(0, 1).filter((p) => signalMask(p.pid, ["SigCgt"]) === undefined);
-  const inTurn = [...handlers.filter(ownSignal), ...dark, ...handlers];
-  if (inTurn.some((p) => send(p.pid, signal).there)) return; // some may have gone meanwhile
-  say(`${name}: ${row?.name} does not handle it, so nobody gets it`, "WARNING");
-}
-
-/** As dumb-init does: a signal that our parent had blocked would never reach us nor the children. */
-function unblockSignals(): void {
-  libc?.sigprocmask(SIG_SETMASK, new Uint8Array(128), null);
-}
-
-/** Whether there is a controlling terminal, tty(4). */
-function hasTerminal(): boolean {
-  try {
-    fs.closeSync(fs.openSync("/dev/tty", "r"));
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function askToStop(signal: NodeJS.Signals, code: number): void {
-  stopAsked.resolve({ kind: "stop", why: signal, code });
-  if (!signalled.first)
-    turn().then(() => {
-      signalled.handledAt = performance.now(); // what a stop does first may take a while
-    });
-  signalled.first ||= signal;
-  // timeout(1) sends its signal twice within 0.1 ms, npm a Ctrl-C within 1 ms.
-  if (signal === signalled.first && performance.now() < signalled.handledAt + 20) return;
-  if (signal === "SIGINT" || (onTerminal && STOPS.some((other) => other === signal))) {
-    signalled.killing = signal;
-    graceEnds = performance.now();
-  } else if (!signalled.second) {
-    // A platform's: a preStop hook's, then the kubelet's, which has SIGKILL to end us.
-    signalled.second = signal;
-    const names = children.filter(({ gone }) => !gone).map(({ row }) => row.name);
-    const left = duration(Math.max(0, graceEnds - performance.now()));
-    say(`${signal}: stopping already; ${names.join(", ")} may take ${left} more`);
-  }
-}
-
-// ---- who is asked to stop: from the leader of a tree down, the first that handles its signal, and it
-// alone, for it tells its own. What would only pass the signal on is left alone, and ends when the
-// server has.
-
-// What makes a program finish its requests, where SIGTERM drops them; by comm, see proc(5). Each was
-// tried with the real program. SIGTERM reloads uwsgi, and so does SIGQUIT with its option die-on-term.
-const OWN_SIGNALS: [signal: number, programs: RegExp][] = [
-  [signals.SIGQUIT, /^(nginx|openresty|php-fpm|unicorn)$/],
-  [signals.SIGUSR1, /^haproxy$/],
-  [signals.SIGWINCH, /^(apache2|httpd)$/],
-  [signals.SIGINT, /^(lighttpd|postgres|uwsgi)$/],
-];
-const HURRIED = /^(nginx|openresty|php-fpm|haproxy)$/; // SIGTERM is "now" to them, and they end with 0
-// These pass SIGTERM on to the server, or kill it soon after. They end when it has.
-const RELAYS =
-  /^(su|runuser|sudo|timeout|unshare|script|tini(-static)?|(docker|dumb)-init|catatonit)$/;
-const SHELLS = /^-?(a|da|ba|z|k|mk)?sh$|^busybox$/;
-
-/** How a process was when it was sent a signal, or without one was left alone for a while. */
-type Asked = {
-  name: string;
-  signal: number;
-  notBefore: number; // milliseconds, as performance.now() has them
-  tellsItsOwn: boolean;
-  listened: boolean;
-};
-
-function askTree(child: Child, plan: Stop): void {
-  for (const p of rootsOf(child.tree)) ask(p, child, plan);
-  for (const { pid, state } of child.tree) if (state === "T") send(pid, SIGCONT); // or it sees no signal
-}
-
-/** Asks this process, or those below it. A relay above it ends by itself, but not before the server. */
-function ask(p: Process, child: Child, plan: Stop, relayAbove?: Process): void {
-  if (plan.filters.has(p.id)) return;
-  const before = toldBefore(p, plan);
-  if (before) {
-    askBelowTold(p, before, child, plan);
-    return;
-  }
-  const signal = child.row.stopSignal ?? ownSignal(p) ?? SIGTERM;
-  const leads = tellsItsOwn(p, signal);
-  const isTrap = leads && isShell(p); // it would pass SIGTERM on to a known server
-  const relay = RELAYS.test(p.name) || (isTrap && allBelow(p).some(ownSignal)) ? p : relayAbove;
-  if (leads && relay !== p) {
-    leaveAlone(allBelow(p), plan.lastCall, plan);
-    tell(p, signal, child, plan);
-    return;
-  }
-  // A loop would start the server again, so its shell is told first.
-  if (relay && p.below.length) leaveAlone([p], graceEnds, plan);
-  else tell(p, handles(p, signal) ? signal : SIGTERM, child, plan);
-  for (const q of p.below) ask(q, child, plan, relay);
-}
-
-/** If it was asked, by us or by another that was: it handles SIGTERM no longer, or has closed. */
-function toldBefore(p: Process, { lastCall, sockets }: Stop): Asked | undefined {
-  const before = asked.get(p.id);
-  if (!before) return undefined;
-  // A program that has taken the place of one that was asked may clean up, but not for ever.
-  if (before.name !== p.name)
-    return before.signal && performance.now() < lastCall ? before : undefined;
-  const isTold =
-    before.signal ||
-    (before.tellsItsOwn && !handles(p, SIGTERM)) ||
-    (before.listened && !isListening(p, sockets));
-  return isTold ? before : undefined;
-}
-
-/** It tells its own, if it handles signals. In the last second a shell has not. */
-function askBelowTold(p: Process, before: Asked, child: Child, plan: Stop): void {
-  const now = performance.now();
-  const { signal, tellsItsOwn: leads } = before;
-  if (leads) leaveAlone(allBelow(p), plan.lastCall, plan);
-  if (now >= plan.hurry && HURRIED.test(p.name) && signal === ownSignal(p))
-    tell(p, SIGTERM, child, plan);
-  if (!leads || (now >= plan.lastCall && isShell(p))) for (const q of p.below) ask(q, child, plan);
-}
-
-/** These may end by themselves, once another has: for a moment, and at the latest until then. */
-function leaveAlone(some: Process[], until: number, plan: Stop): void {
-  const notBefore = Math.min(performance.now() + PATIENCE, until);
-  for (const p of some) {
-    const before = asked.get(p.id);
-    if (before?.name === p.name) before.notBefore = notBefore;
-    else asked.set(p.id, { ...noted(p, 0, plan), notBefore });
-  }
-}
-
-function noted(p: Process, signal: number, { sockets }: Stop): Asked {
-  const [handler, listened] = [tellsItsOwn(p, signal || SIGTERM), isListening(p, sockets)];
-  return { name: p.name, signal, notBefore: 0, tellsItsOwn: handler, listened };
-}
-
-/** No one twice: to many a second signal means "at once", in the middle of their work. */
-function tell(p: Process, signal: number, { row, sent }: Child, plan: Stop): void {
-  if (performance.now() < (asked.get(p.id)?.notBefore ?? 0)) return;
-  asked.set(p.id, noted(p, signal, plan));
-  sent.add(signal);
-  if (send(p.pid, signal).denied)
-    say(`${row.name}: ${another(p)} and cannot be asked to stop`, "WARNING");
-}
-
-/** Of a server that has one. BusyBox's httpd has the name of another, and not its signal. */
-function ownSignal(p: Process): number | undefined {
-  const [signal] = OWN_SIGNALS.find(([, programs]) => programs.test(p.name)) ?? [];
-  return signal && handles(p, signal) ? signal : undefined;
-}
-
-/** Every shell catches SIGINT while it waits, trap or not. */
-function tellsItsOwn(p: Process, signal: number): boolean {
-  return handles(p, signal) && !(signal === SIGINT && isShell(p) && !handles(p, SIGTERM));
-}
-
-/** Those that only read what another writes, as `tee` does, until that ends. */
-function filtersOf(tree: Process[], sockets: () => Sockets): string[] {
-  const file = (p: Process, fd: number) => link(`/proc/${p.pid}/fd/${fd}`);
-  const outputs = tree.flatMap((p) => [1, 2].map((fd) => ({ p, output: file(p, fd) })));
-  const isFilter = (p: Process) =>
-    isFifo(`/proc/${p.pid}/fd/0`) &&
-    outputs.some((other) => other.p !== p && other.output === file(p, 0)) &&
-    !isListening(p, sockets);
-  return tree.filter(isFilter).map(({ id }) => id);
-}
-
-// ---- places: where a process answers is found out by connecting, as a client would; where it listens
-// by /proc/net.
-
-/** The address at which something accepts a connection: of this host, or the place itself. */
-async function answersAt(place: Place): Promise<string | undefined> {
-  if (typeof place === "string") return (await takesConnection(place, "")) ? place : undefined;
-  const at = async (host: string) => ((await takesConnection(place, host)) ? host : undefined);
-  const first = async () => {
-    const [ipv4, ipv6] = [at("127.0.0.1"), at("::1")];
-    return (await ipv4) ?? (await ipv6) ?? atOwn(at);
-  };
-  // It may have begun to listen between two questions: then the first place that answers is another.
-  const all = first().then((host) => (host && host !== "127.0.0.1" ? first() : host));
-  return within(1000, all);
-}
-
-/** Next.js, for one, listens at $HOSTNAME alone. */
-async function atOwn(at: (hostname: string) => Promise<string | undefined>) {
-  const outer = ownAddresses().filter((own) => !own.internal && !own.address.startsWith("fe80"));
-  const answers = await Promise.all(outer.map(({ address }) => at(address)));
-  return answers.find((address) => address);
-}
-
-const ownAddresses = once(() => Object.values(networkInterfaces()).flatMap((some) => some ?? []));
-
-/** Undefined if nobody tells. */
-function placesNow(child: Child): Place[] | undefined {
-  look();
-  return seen(child, openSockets)?.places;
-}
-
-/** Who listens where the last one was asked: `web` may stand above a `worker`. */
-function frontAt(last: Child): Child {
-  const place = probedPlace(last.row);
-  const others = children.filter(({ row }) => probedPlace(row) === place && !row.release);
-  if (others.length === 1) return last;
-  return holderOf(place, others) ?? last;
-}
-
-/** Which of these listens there now. */
-function holderOf(place: Place, some: Child[]): Child | undefined {
-  const sockets = once(openSockets);
-  look();
-  return some.find((child) => seen(child, sockets)?.places.includes(place));
-}
-
-/** What listens without a word of it in its line was not waited for, or nobody finds it. */
-function warnOfPlaces(sockets = once(openSockets)): void {
-  if (placesToldOf) return;
-  placesToldOf = true;
-  const where = new Map(children.map((child) => [child, seen(child, sockets)?.places ?? []]));
-  const unwritten = children.filter(({ row }) => row.place === settings.port && !row.release);
-  const listening = unwritten.filter((child) => where.get(child)?.length);
-  const hasFront = [...where.values()].some((places) => places.includes(settings.port));
-  for (const child of listening) {
-    const { name } = child.row;
-    const places = where.get(child) ?? [];
-    const listens = `listens on ${places.map(placeName).join(" and ")}`;
-    const written = places.join(" or PORT=");
-    const app = table.slice(table.indexOf(child.row)).find(hasOwnPlace)?.name;
-    if (places.includes(settings.port)) {
-      const cure = `move the line of ${name} below that of ${app}`;
-      if (app) say(`${name}: ${listens} and was up before ${app}: ${cure}`, "WARNING");
-    } else if (!hasFront && child === listening.at(-1)) {
-      const cure = `let ${name} listen on $PORT, or publish ${written} (EXPOSE, -p)`;
-      if (!ending)
-        say(`nobody listens on port ${settings.port}; ${name} ${listens}: ${cure}`, "WARNING");
-    } else if (child.row !== table.at(-1)) {
-      const cure = `write PORT=${written} in front of its command, or PORT= if nobody needs it`;
-      say(`${name}: ${listens}, and those below did not wait for it: ${cure}`, "WARNING");
-    }
-  }
-}
-
-/** No stop reaches who has gone into the background, out of the tree of its line. */
-function warnOfDaemons(some: Child[]): void {
-  const up = some.filter(({ upAfter }) => upAfter);
-  const sockets = once(openSockets);
-  const outside = once(listenersOutside);
-  if (up.length) look();
-  for (const child of up) {
-    const { name } = child.row;
-    const place = probedPlace(child.row);
-    const p = seen(child, sockets)?.places.includes(place) ? undefined : outside().get(place);
-    const where = `listens on ${placeName(place)} in the background, where no stop reaches it`;
-    if (p) say(`${name}: ${p.name} (pid ${p.pid}) ${where}: ${FOREGROUND}`, "WARNING");
-  }
-}
-
-const FOREGROUND =
-  "keep it in the foreground (nginx with `daemon off;`, redis with `--daemonize no`)";
-
-// ---- how a process ended, in words for 3 a.m.: what sh(1p) means by 126 and 127, what errno(3) says
-// of a process that could not be started.
-
-/** Its exit code is that of the shell: 128+n for signal n, 126 or 127 where nothing could be started. */
-function ended(child: Child, { exitCode, signal, cause }: ProcessOutput): End {
-  const { row } = child;
-  const after = performance.now() - child.startedAt;
-  const unstarted = cause && (codeOf(cause) === "ENOENT" ? 127 : 126);
-  const killedBy = Number(signals[signal as NodeJS.Signals] ?? signal ?? 0);
-  const code = unstarted ?? exitCode ?? 128 + killedBy;
-  const early =
-    isWaitedFor(row) && !child.upAfter
-      ? `, before it listened on ${placeName(probedPlace(row))}`
-      : "";
-  const why = unstarted
-    ? notStarted("sh", codeOf(cause))
-    : `${howEnded(row, code, signal, after)} after ${duration(after)}${early}`;
-  child.end = { kind: "exit", child, code, after, why: `${row.name}: ${why}` };
-  ends.push(child.end);
-  return child.end;
-}
-
-function howEnded(row: Row, code: number, signal: string | null, after: number): string {
-  if (signal) return `killed by ${Number(signal) ? `signal ${signal}` : signal}`;
-  const hint = after < 1000 ? hintForShell(code, row.program) : ""; // later the code is its own
-  return `exit code ${code}${hint}`;
-}
-
-/** What the shell means by 126 and 127, where that can be told. */
-function hintForShell(code: number, program: string | undefined): string {
-  if (!program || (code !== 126 && code !== 127)) return "";
-  const path = which.sync(program, { nothrow: true });
-  if (!path) return ` (${program} not ${code === 126 ? "executable" : "found"})`;
-  const [, interpreter = "/"] = /^#!\s*(\S+)/.exec(beginning(path)) ?? [];
-  return fs.existsSync(interpreter) ? "" : ` (${interpreter}, which runs ${program}, not found)`;
-}
-
-function beginning(path: string): string {
-  const bytes = Buffer.alloc(256);
-  try {
-    const fd = fs.openSync(path, "r");
-    fs.readSync(fd, bytes, 0, bytes.length, 0);
-    fs.closeSync(fd);
-  } catch {} // it may be executed and not read
-  return bytes.toString();
-}
-
-function notStarted(what: string, code: string): string {
-  const cure = {
-    EMFILE: ": no file descriptor is left: raise ulimit -n",
-    EAGAIN: ": no more processes are allowed: raise ulimit -u or --pids-limit",
-    EACCES: ": may this user enter the working directory?",
-    E2BIG: ": its command or the environment is too long",
-  }[code];
-  return `${what} could not be started (${code})${cure ?? ""}`;
-}
-
-function duration(milliseconds: number): string {
-  if (milliseconds < 1000) return `${Math.round(milliseconds)} ms`;
-  const s = milliseconds / 1000;
-  if (s < 120) return `${Number(s.toFixed(1))} s`;
-  return s < 7200 ? `${Math.round(s / 60)} min` : `${Math.round(s / 3600)} h`;
-}
-
-// ---- logs: whole lines with the process's name in front. Nothing is lost, nothing is reordered within
-// a stream. A reader that stalls makes the processes wait for their pipes, pipe(7), and nothing else.
-
-const NEWLINE = 10;
-const LINE = 65536; // bytes of a line at most; a longer one is cut into pieces
-const TURN = 10; // milliseconds at most that one pipe keeps all else waiting
-const NEIGHBOURS = 8; // milliseconds within which the next lines come, where many come
-const GATHERING = 5; // milliseconds for them to come together
-const FLOOD = 8192; // bytes in a millisecond
-const COLOURS = ["cyan", "yellow", "green", "magenta", "blue"] as const;
-const SELF = "entrypoint";
-const NOTHING: Buffer = Buffer.alloc(0);
-
-/** What whole lines are shown as; of nothing, what is held back. */
-type Show = (lines: Buffer) => Buffer;
-
-/** Where lines are written. */
-type Output = {
-  fd: 1 | 2;
-  put: Put;
-  colours: Colours | undefined;
-  pending: number; // writes that the reader has not taken yet
-  written: Promise<unknown>; // settles when it has taken all
-  midLine: boolean; // what came last was a line without its newline
-  closed: boolean;
-};
-
-type Colours = ReturnType<typeof import("picocolors").createColors>;
-
-function outputTo(fd: 1 | 2): Output {
-  const put: Put = (bytes) => writeByThread(fd, bytes); // until openOutput knows better
-  const written = Promise.resolve();
-  return { fd, put, colours: undefined, pending: 0, written, midLine: false, closed: false };
-}
-
-/** Both may be one file, where lines must not be torn: then one is the other. */
-async function openOutput(): Promise<void> {
-  await openSystem();
-  if (isSameFile(1, 2)) stderr = stdout;
-  const forced = !["0", "false"].includes(env.FORCE_COLOR ?? "");
-  for (const output of new Set([stdout, stderr])) {
-    const { fd } = output;
-    output.put = putterTo(fd);
-    const wanted = env.FORCE_COLOR ? forced : env.TERM !== "dumb" && (await isTerminal(fd));
-    if (wanted && !env.NO_COLOR && settings.log !== "json")
-      output.colours = (await import("picocolors")).default.createColors(true);
-  }
-}
-
-/** Settles when the reader has taken it, or never will. */
-function write(to: Output, text: Buffer): Promise<unknown> {
-  if (to.closed || !text.length) return to.written;
-  const whole = to.midLine ? Buffer.concat([Buffer.from("\n"), text]) : text;
-  to.midLine = text.at(-1) !== NEWLINE;
-  to.pending++;
-  to.written = Promise.try(to.put, whole)
-    .catch((error) => lost(to, codeOf(error)))
-    .finally(() => to.pending--);
-  return to.written;
-}
-
-function lost(to: Output, code: string): void {
-  to.closed = true;
-  const name = to.fd === 1 ? "stdout" : "stderr";
-  const what = code === "EPIPE" ? "has lost its reader" : `cannot be written to (${code})`;
-  stopAsked.resolve({ kind: "stop", why: `${name} ${what}`, code: code === "EPIPE" ? 0 : 1 });
-}
-
-/** A line of our own. The severities are Cloud Logging's. */
-function say(message: string, severity: "INFO" | "WARNING" | "ERROR" = "INFO"): void {
-  const colour = ({ INFO: "bold", WARNING: "yellow", ERROR: "red" } as const)[severity];
-  const text =
-    settings.log === "json"
-      ? JSON.stringify({ severity, message, [LABELS]: { process: SELF } })
-      : `${painted(stderr, colour, SELF)} | ${message.replaceAll("\n", "\\n")}`;
-  write(stderr, Buffer.from(`${text}\n`));
-}
-
-function painted(
-  { colours }: Output,
-  colour: (typeof COLOURS)[number] | "bold" | "red",
-  text: string,
-) {
-  return colours ? colours[colour](text) : text;
-}
-
-/** Copies lines until the pipe ends: each with the name in front, or as an entry. */
-async function follow(pipe: Pipe, to: Output, row: Row): Promise<void> {
-  openPipes.add(pipe);
-  const trace = noTrace();
-  const [shown, most] =
-    settings.log === "json" ? [asEntries(row, trace), ENTRY] : [named(row, to), LINE];
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const show = (lines: Buffer): Promise<unknown> => {
-    clearTimeout(timer);
-    const written = write(to, shown(lines));
-    const left = trace.heldUntil - performance.now();
-    if (trace.lines.length) timer = setTimeout(show, Math.max(0, left), NOTHING);
-    return written;
-  };
-  let unfinished = NOTHING; // a line without its newline
-  let busy = 0; // milliseconds
-  for await (const chunk of pipe.source) {
-    const since = performance.now();
-    bytesRead += chunk.length;
-    const bytes = withLongLinesCut(Buffer.concat([unfinished, chunk]), most);
-    const end = bytes.lastIndexOf(NEWLINE) + 1;
-    unfinished = bytes.subarray(end);
-    if (end) await show(bytes.subarray(0, end));
-    if (onBun && manyCome(since)) Bun.sleepSync(GATHERING);
-    busy += performance.now() - since;
-    if (busy < TURN) continue;
-    await turn(); // Bun gives a flood the next read at once: signals and all others would wait
-    busy = 0;
-  }
-  if (unfinished.length) await show(unfinished);
-  await show(NOTHING);
-  openPipes.delete(pipe);
-}
-
-/**
- * Where many lines come, those of some milliseconds are one read and one write: either costs more than
- * twenty lines do. What was read is written first. A line by itself does not wait, nor does a flood.
- */
-function manyCome(now: number): boolean {
-  const passed = now - lately.at;
-  if (passed < NEIGHBOURS && bytesRead - lately.bytes > FLOOD * passed) return false;
-  Object.assign(lately, { at: now, bytes: bytesRead });
-  return passed < NEIGHBOURS;
-}
-
-/** Puts a name in front of each line, into one room for all: what is in it is taken before the next. */
-function named(row: Row, to: Output): Show {
-  const width = Math.max(...table.map(({ name }) => name.length));
-  const colour = COLOURS[table.indexOf(row) % COLOURS.length] ?? "cyan";
-  const prefix = Buffer.from(`${painted(to, colour, row.name.padEnd(width))} | `);
-  let room = NOTHING;
-  return (lines) => {
-    const most = lines.length * (1 + prefix.length); // if each byte is a line
-    if (room.length < most) room = Buffer.allocUnsafe(most);
-    let length = 0;
-    for (let start = 0; start < lines.length; ) {
-      const end = lines.indexOf(NEWLINE, start) + 1 || lines.length;
-      for (let i = 0; i < prefix.length; i++) room[length++] = prefix[i] ?? 0;
-      length += lines.copy(room, length, start, end);
-      start = end;
-    }
-    return room.subarray(0, length);
-  };
-}
-
-/** A line of more bytes than this is as many lines as it takes, cut between characters of UTF-8. */
-function withLongLinesCut(bytes: Buffer, most: number): Buffer {
-  const pieces: Buffer[] = [];
-  let done = 0; // up to here it is in pieces
-  for (let start = longLine(bytes, most); start >= 0; start = longLine(bytes, most, done)) {
-    let end = start + most;
-    while (end > start + most - 3 && ((bytes[end] ?? 0) & 0xc0) === 0x80) end--;
-    pieces.push(bytes.subarray(done, end), Buffer.from("\n"));
-    done = end;
-  }
-  return done ? Buffer.concat([...pieces, bytes.subarray(done)]) : bytes;
-}
-
-/** Where the first line begins that has more bytes than this, or -1. */
-function longLine(bytes: Buffer, most: number, from = 0): number {
-  let start = from;
-  while (bytes.length - start > most) {
-    const end = bytes.lastIndexOf(NEWLINE, start + most) + 1;
-    if (end <= start) return start;
-    start = end;
-  }
-  return -1;
-}
-
-const SILENCE = 80; // milliseconds in which nothing was left to read or to write
-const STALLED = 300; // milliseconds behind the grace period that a reader has
-
-/**
- * Waits until the readers have taken all that was in the pipes, and for one that stalls until the
- * grace period is over. A process that left its group may hold a pipe open, and write on.
- */
-async function flushed(): Promise<void> {
-  const all = Promise.all(children.map((child) => child.logs))
-    .then(() => Promise.all([stdout.written, stderr.written]))
-    .then(() => true);
-  const last = bytesRead + [...openPipes].reduce((sum, pipe) => sum + unread(pipe), 0);
-  const look = SILENCE / 4;
-  for (let silence = 0; silence < SILENCE && performance.now() < graceEnds + STALLED; ) {
-    if (await within(look, all)) return;
-    if (bytesRead >= last && stdout.pending + stderr.pending === 0) silence += look;
-  }
-}
-
-/** What it gives, or nothing when the time is up. No timer is left behind: each wakes us. */
-async function within<T>(milliseconds: number, what: T | Promise<T>): Promise<T | undefined> {
-  const { promise: over, resolve } = Promise.withResolvers<undefined>();
-  const timer = setTimeout(resolve, milliseconds);
-  const first = await Promise.race([what, over]);
-  clearTimeout(timer);
-  return first;
-}
-
-function sleep(milliseconds: number): Promise<undefined> {
-  return new Promise((over) => setTimeout(over, milliseconds));
-}
-
-/** Once what has come meanwhile is seen to: signals, output. */
-function turn(): Promise<void> {
-  return new Promise((over) => setImmediate(over));
-}
-
-// ---- JSON: a line, an app's own object or a stack trace is one entry of Cloud Logging, in the form
-// of https://cloud.google.com/logging/docs/structured-logging
-
-const LABELS = "logging.googleapis.com/labels";
-const TRACE_ID = "logging.googleapis.com/trace";
-const ENTRY = 256 * 1024; // bytes of an entry at most
-const OBJECT = /^[ \t\r]*\{/;
-const OWN_LABELS = // as Cloud Logging takes them: strings, one level
-  /(?<=(?<!\\)"logging\.googleapis\.com\\?\/labels"\s*:\s*)\{(?:"(?:\\.|[^"\\])*"|[^"{}])*\}/g;
-const ESCAPED = /"|(?!\n)\p{Cc}/u; // in JSON, beside the backslash and the newline
-
-/** What the entries of a process have in common. */
-type Form = { name: string; label: string; isNginx: boolean };
-
-/** Makes entries. What may be a trace is held until something else comes. */
-function asEntries({ name, command }: Row, trace: Trace): Show {
-  const label = `"${LABELS}":{"process":"${name}"}`;
-  const form = { name, label, isNginx: /NGINX_CONF|nginx/.test(command) };
-  return (lines) => {
-    const text = lines.toString("utf8", 0, lines.length - Number(lines.at(-1) === NEWLINE));
-    if (!lines.length) return Buffer.from(entriesOf(released(trace), form));
-    if (!trace.lines.length && !isSpecial(lines, text, form))
-      return Buffer.from(textEntries(text, form));
-    return Buffer.from(entriesOf(joined(text, trace), form));
-  };
-}
-
-/** Whether one of these lines may be more than text. To ask it of all at once costs a fifth. */
-function isSpecial(lines: Buffer, text: string, { isNginx }: Form): boolean {
-  if (isNginx || lines.includes("\\") || lines.includes("\x1b")) return true;
-  if (longLine(lines, TELLING) >= 0) return true;
-  if (WORDS.some((word) => lines.includes(word)) || LEVEL.test(text)) return true;
-  return SPECIAL.test(`\n${text}`);
-}
-
-/** Of lines that are not special: each newline is where an entry ends and the next begins. */
-function textEntries(lines: string, { label }: Form): string {
-  const between = `",${label}}\n{"message":"`;
-  const message = ESCAPED.test(lines)
-    ? JSON.stringify(lines).replaceAll("\\n", between)
-    : `"${lines.replaceAll("\n", between)}"`;
-  return `{"message":${message},${label}}\n`;
-}
-
-function entriesOf(messages: string[], form: Form): string {
-  return messages.map((message) => entry(message, form)).join("");
-}
-
-function entry(message: string, form: Form): string {
-  if (OBJECT.test(message))
-    try {
-      return `${labelled(message, form)}\n`;
-    } catch {} // text after all, or an object too deep to be read
-  const isShort = message.length <= LINE / 3; // of UTF-8, a character here has 3 bytes at most
-  if (isShort || message.includes("\n")) return textEntry(message, form);
-  const pieces = withLongLinesCut(Buffer.from(message), LINE).toString().split("\n");
-  return pieces.map((piece) => textEntry(piece, form)).join("");
-}
-
-// nginx's own lines have a level: https://nginx.org/en/docs/ngx_core_module.html#error_log
-const NGINX_ERROR =
-  /^(?:\d{4}\/\d\d\/\d\d \d\d:\d\d:\d\d|nginx:) \[(emerg|alert|crit|error|warn|notice|info|debug)\] /;
-const SEVERITIES = "EMERGENCY ALERT CRITICAL ERROR WARNING NOTICE INFO DEBUG".split(" ");
-// An access line of the built-in configuration: no value has a quote or a tab, nginx escapes them.
-const NGINX_ACCESS =
-  /^([^"]* "[^"]*" (\d)\d\d \d+ "[^"]*" "[^"]*" "[^"]*")(?:\t([^\t]*\t[^\t]*))?$/;
-// https://www.w3.org/TR/trace-context/, and Google's own header in front of that standard
-const PARENT = /(?:^[0-9a-f]{2}-|^|\t)(?!0{32})([0-9a-f]{32})\b/;
-
-function textEntry(line: string, { label, isNginx }: Form): string {
-  const access = isNginx && NGINX_ACCESS.exec(line);
-  const error = NGINX_ERROR.exec(line);
-  if (!access && !error) return `{"message":${JSON.stringify(line)},${label}}\n`;
-  const [, shown = line, status = "", headers = ""] = access || [];
-  const { GOOGLE_CLOUD_PROJECT: project } = env;
-  const level = error?.[1] ?? { 4: "warn", 5: "error" }[status] ?? "info";
-  const id = PARENT.exec(headers)?.[1];
-  const fields = {
-    severity: SEVERITIES.find((severity) => severity.startsWith(level.toUpperCase())),
-    message: project ? shown : line,
-    ...(project && id && { [TRACE_ID]: `projects/${project}/traces/${id}` }),
-  };
-  return `${JSON.stringify(fields).slice(0, -1)},${label}}\n`;
-}
-
-/** An app's own object keeps its text, and so its numbers: the label is put into that. */
-function labelled(object: string, { name, label }: Form): string {
-  const fields = JSON.parse(object);
-  const own = JSON.stringify(fields[LABELS]);
-  const isOwn = (labels: string) => JSON.stringify(JSON.parse(labels)) === own; // others are nested
-  if (own !== undefined)
-    return object.replace(OWN_LABELS, (labels) =>
-      isOwn(labels) ? JSON.stringify({ ...fields[LABELS], process: name }) : labels,
-    );
-  const comma = Object.keys(fields).length ? "," : "";
-  return `${object.slice(0, object.lastIndexOf("}"))}${comma}${label}}`;
-}
-
-// ---- stack traces: one entry each, since Error Reporting finds an exception only if it is whole.
-// A head or a frame opens one; frames, indented lines and what is listed go on with it, and what else
-// its message has, if it came in one read. A logger's own stamp ends it. Without a frame it is lines.
-
-const HELD = 50; // milliseconds in which the next line of a trace must come
-const TELLING = 2000; // characters of a line that are looked at
-
-const FRAMES = [
-  // Java, JavaScript and .NET; Python; Go; PHP
-  /^[ \t]+at (?:async |\S+ @ )?(?:\S+\(.*\)|\S+:\d+|.+ \((?:.*:\d+|<anonymous>|native|index \d+)\))/,
-  /^[ \t|>]*File ".+", line \d/,
-  /^goroutine \d.*:$|^runtime stack:$|^[ \t]+\S+\.(?:go|s):\d+(?: |$)/,
-  /^(?:PHP +)?(?:#\d{1,5}|\d{1,5}\.) (?:\S+\(\d+\): |\{main\}|\[internal|\S.* \S+:\d+$)/,
-  /^[ \t]+(?:\d{1,5}: )?from \S+:\d/,
-];
-const FRAME = anyOf([...FRAMES, /^[ \t]*\S+:\d+:in [`'][^']*'$/]); // Ruby
-const CARET = /^\s*[~^]*\^[~^]*$/; // below the source that it points at
-const EXCERPT = /^ *\d+ \| /; // the source, as Bun shows it; Node has its place above it
-const TRACEBACK = /(?:^|[\s|])Traceback \(most recent call last\):$/;
-const RUBY_HEAD = /^\S+:\d+:in [`'].*: /;
-// To look for words in all that came costs less than a pattern for each line.
-const WORDS = ["Error", "Exception", "Throwable", "Rejection", "call last):", ":in ", " panic "];
-const LEVEL = /\b(?:ERR(?:OR)?|WARN(?:ING)?|CRIT(?:ICAL)?|FATAL|SEVERE)\b|\[(?:error|critical) *\]/;
-const WORDED = anyOf([
-  /(?:Error|Exception|Throwable|Rejection)[\])]?(?::| - | \[\w+\]: | \(.*:$|$)|\bException (?:in|ign)/,
-  /^\S+:\d+:in [`']|\(most recent call last\):$| panic (?:serving|recovered)/,
-  LEVEL,
-]);
-const BEGINNING = anyOf([
-  /^(?:error|fail|crit|panic|fatal error|runtime|PHP [\w ]+|\(node:\d+\) \w+): |^--- Logging error/,
-  /^(?:[a-z]\w*\.)+[A-Z][\w$]*(?:: |$)|^Trace(?::|$)|^Unhandled exc/,
-  /^(?:\/|node:|file:)[^\s:]*:\d+$/,
-  EXCERPT,
-]);
-const HEAD = anyOf([WORDED, BEGINNING]);
-const BARE = anyOf([...FRAMES, BEGINNING]); // what opens one without a word
-const OPENS = anyOf([BARE, WORDED]);
-const INDENTED = /^(?:\t| {2})(?!\s*\+ Exception Group )/; // programs list things behind one blank
-const LISTED = anyOf([
-  /^(?: --->|Caused by: |Suppressed: |Wrapped by: |--- End of |[}\])>]+[,;]?$|\} \{$|Emitted ')/,
-  /^(?:During handling of |The above exc|Call stack:$|Message: |Arguments: |future: <|"""$)/,
-  /^(?:\[SQL: |\[parameters: |\(Background on |\[signal |\.\.\.|created by |exit status |runtime: sp)/,
-  /^(?:(?:PHP)? +thrown in |(?:PHP )?Stack trace:$|\[stacktrace|\[previous exc|Next |"\}|Did you )/,
-  /^(?:Node\.js v|Bun v|\(Use `node |Require stack:|- \/|Stack backtrace:$)/,
-  EXCERPT,
-]);
-/** Below lines that end like the first, what looks like the second goes on. */
-const PAIRS: [RegExp, RegExp][] = [
-  [/^(?:\/|node:|file:)[^\s:]*:\d+(?:\n.*){0,2}\n?$|(?:^|\n) *\d+ \| .*\n *\^$/, /./], // Node's, Bun's
-  [/(?:^|\n)(?:(?:During handl|The above exc|Exception ign|--- Log).*|""")\n*$/, TRACEBACK],
-  [/\n[ \t]+(?:(?:\d{1,5}: )?from \S+:\d.*|\.\.\. \d+ levels\S*)$/, RUBY_HEAD], // a cause
-  [/(?:\.(?:go|s):\d|\ngoroutine |^goroutine |\nruntime st).*$/, /^\S+\(.*\)$|^[\w./*()-]+$/],
-  [/(?:^|\n)runtime: .*$/, /^fatal error: /],
-];
-/** How loggers begin a line: with a time, a level, an address, fields or an object. */
-const STAMP = anyOf([
-  /^\W{0,2}(?:[A-Z], \[)?\d{2,4}[-/:.]\w{2,3}[-/:.]\d|^[A-Z][a-z]{2} [ \d]\d[ ,]/,
-  /^\W{0,2}(?:TRACE|DEBUG|INFO|NOTICE|WARN|ERROR|CRITICAL|FATAL|SEVERE|PANIC|ALERT)/,
-  /^(?:info|warn|error|debug|http|verbose|fail|crit|dbug|trce): |^\[(?!stacktrace)\w+ *\]/,
-  /^\d+(?:\.\d+){3}\b|^\w+=\S+ .*\w=|^\s*\{"/,
-]);
-const BELOW_MESSAGE = anyOf([FRAME, CARET, /^(?:During handling of|The above exception) /]);
-const TELLS = anyOf([STAMP, BELOW_MESSAGE, HEAD]);
-// What may be more than text among many lines, where a blank must not be a newline.
-const SPECIAL = new RegExp(`\\n(?:${anyOf([BARE, OBJECT, NGINX_ERROR]).source})`, "m");
-
-function anyOf(patterns: RegExp[]): RegExp {
-  return new RegExp(patterns.map(({ source }) => source).join("|"));
-}
-
-/** The lines that are held. */
-type Trace = {
-  lines: string[];
-  bytes: number; // of them as JSON
-  proven: boolean; // there is a frame
-  heldUntil: number; // milliseconds, as performance.now() has them
-};
-
-const noTrace = (): Trace => ({ lines: [], bytes: 0, proven: false, heldUntil: 0 });
-
-/** Of the lines of one read, those that are over: each a message, or joined to one. */
-function joined(text: string, trace: Trace): string[] {
-  const messages: string[] = [];
-  const read = text.split("\n");
-  for (const [i, line] of read.entries()) {
-    const says = told(line);
-    if (trace.lines.length && !goesOn(trace, read, i)) messages.push(...released(trace));
-    const opens = !trace.lines.length;
-    if (opens && (says.startsWith("{") || !OPENS.test(says))) {
-      messages.push(line);
-      continue;
-    }
-    if (opens) trace.lines.push(...headAbove(messages, says));
-    const bytes = Buffer.byteLength(JSON.stringify(line));
-    if (trace.bytes + bytes > ENTRY - 1000) messages.push(...released(trace));
-    trace.lines.push(line);
-    trace.bytes += bytes;
-    trace.proven ||= FRAME.test(says) || CARET.test(says) || /^(?:Bun|Node\.js) v\d/.test(says);
-    if (opens || (trace.proven && says)) trace.heldUntil = performance.now() + HELD;
-  }
-  return messages;
-}
-
-/** The beginning of a line, without colours. */
-function told(line = ""): string {
-  const says = line.length > TELLING ? line.slice(0, TELLING) : line;
-  return says.includes("\x1b") ? says.replaceAll(/\p{Cc}\[[\d;]*m/gu, "") : says;
-}
-
-/** What came directly above a head that it announces, or above frames that have no head. */
-function headAbove(messages: string[], says: string): string[] {
-  const above = messages.at(-1) || "\n";
-  const announces = TRACEBACK.test(says) ? /error|exc|fail|:$/i : /:$/;
-  const isHead = HEAD.test(says)
-    ? announces.test(above) && !STAMP.test(says)
-    : /^\s+(?!\s*File )|^#0/.test(says);
-  return isHead && !above.includes("\n") && !OBJECT.test(above) ? messages.splice(-1) : [];
-}
-
-/** Whether the i-th line that was read belongs to what is held. */
-function goesOn({ lines: held, proven }: Trace, read: string[], i: number): boolean {
-  const says = told(read[i]);
-  const above = held.slice(-4).map(told).join("\n");
-  const said = told(held.findLast((line) => line !== ""));
-  const isDue =
-    endsTraceback(held, says) || PAIRS.some(([one, next]) => one.test(above) && next.test(says));
-  if (STAMP.test(says)) return isDue && /^[\w.]+(?:: |:?$)/.test(says);
-  if (isDue || says === "" || FRAME.test(says) || LISTED.test(says)) return true;
-  if (INDENTED.test(says) && (held.at(-1) !== "" || !FRAME.test(said))) return true;
-  if (FRAME.test(said)) return false;
-  if (!HEAD.test(says)) return isOfMessage(read.slice(i, i + 20).map(told));
-  if (proven || held.length > i) return false; // or came earlier
-  return STAMP.test(told(held[0])) || TRACEBACK.test(says);
-}
-
-/** Whether it is the error that stands below the frames of Python's traceback. */
-function endsTraceback(held: string[], says: string): boolean {
-  if (/^\s|^$/.test(says) || (held.at(-1) === "" && !WORDED.test(says))) return false;
-  const outermost = told(held.findLast((line) => /^[^\s>]/.test(told(line))) ?? held[0]);
-  return /^(?!\s*[|+]).*Traceback \(most recent call last\):$|^\s+File /.test(outermost);
-}
-
-/** Whether the first of these is a further line of a message: by the next that tells. */
-function isOfMessage([line = "", ...below]: string[]): boolean {
-  const [next = ""] = below;
-  if (/^[\w.]+$/.test(line) && INDENTED.test(next) && !FRAME.test(next)) return true; // a bad field
-  const telling = below.find((other) => TELLS.test(other)) ?? "";
-  return BELOW_MESSAGE.test(telling) && !STAMP.test(telling) && !/^\s*File /.test(telling);
-}
-
-/** What was held: the trace, and the empty lines behind it. What was none is as many lines as before. */
-function released(trace: Trace): string[] {
-  const { lines, proven } = trace;
-  const end = proven ? lines.findLastIndex((line) => line !== "") + 1 : 0;
-  Object.assign(trace, noTrace());
-  return end ? [lines.slice(0, end).join("\n"), ...lines.slice(end)] : lines;
-}
-
-// ---- the runtime: what Bun does in a fraction of the time stands here, and beside it the portable way
-// for Node and Deno. On macOS there is no pipe2 in a libc.so.6, so Bun goes the portable way, too.
-
-const onBun = typeof Bun !== "undefined";
-const [F_GETFL, F_SETFL, F_SETPIPE_SZ] = [3, 4, 1031] as const; // fcntl(2)
-const SIG_SETMASK = 2; // sigprocmask(2)
-const O_CLOEXEC = 0o2000000; // open(2)
-const FIONREAD = 0x541b; // ioctl(2)
-
-/** The C library on Bun for Linux, node:net elsewhere. */
-async function openSystem(): Promise<void> {
-  if (!onBun) net = await import("node:net");
-  else libc = await openLibc();
-  descriptorFlags = [1, 2].map((fd) => libc?.fcntl(fd, F_GETFL, 0) ?? 0);
-  // What a child's full pipe holds, with names in front, goes into ours at once.
-  if (settings.log !== "raw") libc?.fcntl(1, F_SETPIPE_SZ, 4 * LINE);
-}
-
-async function openLibc() {
-  const { dlopen } = await import("bun:ffi");
-  try {
-    return dlopen("libc.so.6", {
-      pipe2: { args: ["ptr", "i32"], returns: "i32" },
-      fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
-      sigprocmask: { args: ["i32", "ptr", "ptr"], returns: "i32" },
-      ioctl: { args: ["i32", "u64", "ptr"], returns: "i32" },
-      isatty: { args: ["i32"], returns: "i32" },
-      _exit: { args: ["i32"], returns: "void" },
-    }).symbols;
-  } catch {
-    return undefined; // macOS; no executable memory
-  }
-}
-
-/**
- * JavaScriptCore aborts where it cannot make a thread, so where processes are limited it makes none. It
- * takes that from the environment as it starts: it is started anew in its place, execve(2).
- */
-function avoidThreads(): void {
-  const before = env[BEFORE];
-  if (before) {
-    for (const name of [BEFORE, ...Object.keys(THREADLESS)]) delete env[name];
-    Object.assign(env, JSON.parse(before));
-  } else if (onBun && hasProcessLimit()) {
-    const words = contents("/proc/self/cmdline").split("\0").slice(0, -1);
-    const own = Object.keys(THREADLESS).map((name) => [name, env[name]]);
-    const saved = { [BEFORE]: JSON.stringify(Object.fromEntries(own)) };
-    process.execve?.(link("/proc/self/exe"), words, { ...env, ...THREADLESS, ...saved });
-  }
-}
-
-const THREADLESS = {
-  BUN_JSC_useConcurrentJIT: "0",
-  BUN_JSC_useConcurrentGC: "0",
-  BUN_JSC_numberOfGCMarkers: "1",
-  BUN_JSC_useWarmUpMarkedBlocks: "0",
-};
-const BEFORE = "ENTRYPOINT_BEFORE"; // what children get in place of these
-
-function freeMemory(): void {
-  if (onBun) Bun.shrink();
-}
-
-/** Bun makes what it writes to non-blocking for all who share it: at the exit it is as it was. */
-function giveBackOutput(code: number): void {
-  for (const [i, value] of descriptorFlags.entries()) libc?.fcntl(i + 1, F_SETFL, value);
-  libc?._exit(code); // Bun's own exit takes longer, and waits for a reader that stalls
-}
-
-/** zx's `spawn` on Bun: that of node:child_process cannot tell the death by a real-time signal. */
-function spawnByBun(command: string, _: readonly string[], { env, stdio }: SpawnOptions) {
-  const options = { env: env ?? {}, stdio: stdio as ["ignore", number, number], detached: true };
-  const child = Bun.spawn(["sh", "-c", command], options);
-  const once = (event: string, listener: (code: number | null, signal: unknown) => void) => {
-    if (event === "close") child.exited.then(() => listener(child.exitCode, child.signalCode));
-    return { once };
-  };
-  return { pid: child.pid, once };
-}
-
-/** Options of zx. */
-const bunsOwn = onBun ? { spawn: spawnByBun as unknown as typeof spawnOfNode } : {};
-
-/** Writes all of it, behind what came before. Settles when the reader has taken it. */
-type Put = (bytes: Uint8Array) => Promise<unknown>;
-
-function putterTo(fd: 1 | 2): Put {
-  const stat = fs.fstatSync(fd);
-  // Both make a pipe non-blocking, which processes that write there themselves (raw) do not expect.
-  if (settings.log !== "raw" && (stat.isFIFO() || stat.isSocket()))
-    return onBun ? byBun(fd) : byStream(fd);
-  // By threads: a write to a terminal that stalls (Ctrl-S) blocks who writes.
-  let last: Promise<unknown> = turn();
-  return (bytes) => {
-    last = last.then(() => writeByThread(fd, bytes));
-    return last;
-  };
-}
-
-function byBun(fd: number): Put {
-  const writer = Bun.file(fd).writer();
-  return (bytes) => Promise.all([writer.write(bytes), writer.flush()]); // either may fail
-}
-
-function byStream(fd: 1 | 2): Put {
-  const stream = fd === 1 ? process.stdout : process.stderr;
-  stream.on("error", () => {}); // the write has it as well
-  return (bytes) =>
-    new Promise((taken, failed) => {
-      stream.write(bytes, (error) => (error ? failed(error) : taken(undefined)));
-    });
-}
-
-async function writeByThread(fd: number, bytes: Uint8Array): Promise<void> {
-  for (let done = 0; done < bytes.length; )
-    done += await new Promise<number>((taken, failed) => {
-      fs.write(fd, bytes, done, bytes.length - done, null, (error, count) => {
-        if (!error) taken(count);
-        else if (error.code === "EAGAIN")
-          setTimeout(taken, 5, 0); // somebody made it non-blocking
-        else failed(error);
-      });
-    });
-}
-
-type Pipe = { source: AsyncIterable<Uint8Array>; readEnd: number; writeEnd: number };
-
-/** Bytes in a pipe. With a tenth of a CPU what a dead process wrote may wait there for a while. */
-function unread({ readEnd }: Pipe): number {
-  const waiting = new Int32Array(1);
-  libc?.ioctl(readEnd, FIONREAD, waiting);
-  return waiting[0] ?? 0;
-}
-
-/** child_process's own "pipe" is a socket, and nginx cannot open /dev/stdout on one. */
-function makePipe(): Pipe {
-  const pipe = libc ? pipeByLibc() : pipeByFifo();
-  try {
-    fs.fchmodSync(pipe.writeEnd, 0o622); // who runs as another user opens /dev/stdout as well
-  } catch {} // gVisor allows it to nobody
-  return pipe;
-}
-
-function pipeByLibc(): Pipe {
-  const fds = new Int32Array(2);
-  if (libc?.pipe2(fds, O_CLOEXEC) !== 0) throw Object.assign(new Error(), { code: "EMFILE" });
-  const [readEnd = 0, writeEnd = 0] = fds;
-  return { source: Bun.file(readEnd).stream(), readEnd, writeEnd };
-}
-
-function pipeByFifo(): Pipe {
-  const path = join(directory, "fifo");
-  if (onBun) Bun.spawnSync(["mkfifo", path]);
-  else $({ ...ZX, sync: true })`${`mkfifo ${quoted(path)}`}`;
-  const { O_RDONLY, O_WRONLY, O_NONBLOCK } = fs.constants;
-  const readEnd = fs.openSync(path, O_RDONLY | O_NONBLOCK); // without it, it waits for a writer
-  const writeEnd = fs.openSync(path, O_WRONLY);
-  // Deno cannot wait for a descriptor to be readable: there each read blocks a thread.
-  const blocking = "Deno" in globalThis ? fs.openSync(path, O_RDONLY) : undefined;
-  fs.rmSync(path);
-  const ends = { readEnd, writeEnd };
-  if (!net) return { source: Bun.file(readEnd).stream(), ...ends };
-  if (!blocking)
-    return { source: new net.Socket({ fd: readEnd, readable: true, writable: false }), ...ends };
-  fs.closeSync(readEnd);
-  return { source: fs.createReadStream("", { fd: blocking }), ...ends };
-}
-
-/** Whether something takes a connection, even to reset it. An ephemeral port can meet itself. */
-function takesConnection(place: Place, hostname: string): Promise<boolean> {
-  return net ? connectByNode(net, place, hostname) : connectByBun(place, hostname);
-}
-
-async function connectByBun(place: Place, hostname: string): Promise<boolean> {
-  const socket = { data() {}, error() {}, connectError() {} };
-  const connected =
-    typeof place === "string"
-      ? Bun.connect({ unix: place, socket })
-      : Bun.connect({ hostname, port: place, socket });
-  const made = await connected.catch(wasReset);
-  if (typeof made === "boolean") return made;
-  const itself = made.localPort === place;
-  made.end();
-  return !itself;
-}
-
-function connectByNode({ connect }: NodeNet, place: Place, host: string): Promise<boolean> {
-  return new Promise((answer) => {
-    const to = typeof place === "string" ? { path: place } : { host, port: place };
-    const socket = connect(to, () => {
-      answer(socket.localPort !== place);
-      socket.destroy();
-    });
-    socket.on("error", (error) => answer(wasReset(error)));
-  });
-}
-
-type NodeNet = typeof import("node:net");
-
-function wasReset(error: unknown): boolean {
-  return codeOf(error) === "ECONNRESET";
-}
-
-/** As isatty(3) has it: node:tty takes 2 ms to load. */
-async function isTerminal(fd: number): Promise<boolean> {
-  return libc ? libc.isatty(fd) === 1 : (await import("node:tty")).isatty(fd);
-}
-
-function isSameFile(a: number, b: number): boolean {
-  const [one, other] = [fs.fstatSync(a), fs.fstatSync(b)];
-  return one.dev === other.dev && one.ino === other.ino;
-}
-
-// ---- the system: what the kernel tells of the processes that run, proc(5), and of the container's
-// limits, cgroups(7). Where it tells nothing (Deno without -A, another user's), the answer is undefined.
-
-/** A process, or a zombie. */
-type Process = {
-  pid: number;
-  id: string; // tells it from a later one with the same pid
-  name: string; // comm: the file's name, of 15 bytes at most
-  state: string;
-  parent: number;
-  below: Process[]; // its children, of the same tree
-  session: number; // a wrapper may make a group of its own, as timeout(1) does
-};
-
-/** PID 1 reaps a zombie late, or never if that is us. */
-function isAlive({ state }: Process): boolean {
-  return state !== "Z" && state !== "X";
-}
-
-// pid (comm) state ppid pgrp session …, and when it started: proc(5)
-const STAT = /^(\d+) \((.*)\) (\S) (\d+) \d+ (\d+) (?:\S+ ){15}(\d+)/s;
-
-/** Undefined where nothing is told: Deno lets nobody read /proc. */
-function processes(): Process[] | undefined {
-  if (!contents("/proc/self/stat")) return undefined;
-  const all: Process[] = [];
-  for (const entry of fs.readdirSync("/proc")) {
-    const stat = /^\d+$/.test(entry) && STAT.exec(contents(`/proc/${entry}/stat`));
-    if (!stat) continue; // it has gone meanwhile
-    const [, pid, name = "", state = "", parent, session, ticks] = stat;
-    all.push({
-      pid: Number(pid),
-      id: `${pid} ${ticks}`,
-      name: name.replace(/^(php-fpm).*/, "$1"), // Debian's has its version behind
-      state,
-      parent: Number(parent),
-      below: [],
-      session: Number(session),
-    });
-  }
-  return all;
-}
-
-/** Looks at the processes of each child: its session, who descends from that, who was asked before. */
-function look(): void {
-  const all = processes() ?? children.flatMap(inTheDark);
-  const leaders = new Map(children.filter(({ gone }) => !gone).map((child) => [child.pid, child]));
-  const byPid = new Map(all.map((p) => [p.pid, p]));
-  const before = new Map(children.flatMap((child) => child.tree.map(({ id }) => [id, child])));
-  const owners = new Map<Process, Child | undefined>();
-  const ownerOf = (p: Process): Child | undefined => {
-    if (owners.has(p)) return owners.get(p);
-    const parent = byPid.get(p.parent);
-    const owner = before.get(p.id) ?? leaders.get(p.session) ?? (parent && ownerOf(parent));
-    owners.set(p, owner);
-    return owner;
-  };
-  for (const child of children) Object.assign(child, { tree: [], zombies: false });
-  for (const p of all) {
-    const owner = ownerOf(p);
-    const parent = byPid.get(p.parent);
-    if (!owner) continue;
-    if (!isAlive(p)) owner.zombies = true;
-    else {
-      owner.tree.push(p);
-      if (parent && ownerOf(parent) === owner) parent.below.push(p);
-    }
-  }
-}
-
-/** What can be told without /proc: whether the leader lives, or the rest of its group. */
-function inTheDark({ row, pid, end, gone }: Child): Process[] {
-  if (gone || (end && !send(-pid, 0).there)) return [];
-  const name = basename(row.program ?? "");
-  const id = end ? -pid : pid; // kill(2) takes -pid for the group
-  return [{ pid: id, id: `${id}`, name, state: "T", parent: 0, below: [], session: pid }];
-}
-
-/** Whether nothing is left of it. Zombies keep a group in being until PID 1 reaps them, or for ever. */
-function isGone(child: Child): boolean {
-  const { pid, end, tree, zombies } = child;
-  const isThere = (process: number) => send(process, 0).there;
-  if (child.gone) return true;
-  if (!end) return false;
-  const group = isThere(-pid);
-  const missed = group && !tree.length && !zombies; // they fork and end faster than /proc is read
-  child.gone = !missed && !(tree.length && (group || tree.some((p) => isThere(p.pid))));
-  if (child.gone && group) send(-pid, SIGKILL); // whom no look has found
-  return child.gone;
-}
-
-function allBelow(p: Process): Process[] {
-  return p.below.flatMap((q) => [q, ...allBelow(q)]);
-}
-
-/** Those whose parent is none of them. */
-function rootsOf(tree: Process[]): Process[] {
-  const pids = new Set(tree.map(({ pid }) => pid));
-  return tree.filter(({ parent }) => !pids.has(parent));
-}
-
-/**
- * Whether it catches or blocks it. A shell blocks all signals for the moment in which it forks: that
- * does not count. Where the masks cannot be read, a shell does not handle it, and any other does.
- */
-function handles(p: Process, signal: number): boolean {
-  if (signal === SIGKILL) return true; // as far as it can be
-  const shell = isShell(p);
-  const mask = signalMask(p.pid, shell ? ["SigCgt"] : ["SigCgt", "SigBlk"]);
-  return mask === undefined ? !shell : isIn(mask, signal);
-}
-
-/** By its first word, for a script bears its own name. */
-function isShell({ pid }: Process): boolean {
-  const [word = ""] = contents(`/proc/${pid}/cmdline`).split("\0");
-  return SHELLS.test(basename(word));
-}
-
-/** Of these masks of its status together: bit n - 1 for signal n. gVisor does not tell. */
-function signalMask(pid: number | "self", fields: string[]): bigint | undefined {
-  const lines = contents(`/proc/${pid}/status`).split("\n");
-  const masks = fields.flatMap((field) => lines.filter((line) => line.startsWith(`${field}:`)));
-  if (!masks.length) return undefined;
-  return masks.reduce((all, line) => all | BigInt(`0x${line.split(/\s+/)[1]}`), 0n);
-}
-
-function isIn(mask: bigint, signal: number): boolean {
-  return ((mask >> BigInt(signal - 1)) & 1n) === 1n;
-}
-
-/** What its descriptors are: paths, `socket:[INODE]`, `pipe:[INODE]`. Undefined for another user's. */
-function openFiles({ pid }: Process): string[] | undefined {
-  try {
-    const fds = fs.readdirSync(`/proc/${pid}/fd`);
-    return fds.map((fd) => link(`/proc/${pid}/fd/${fd}`));
-  } catch {
-    return undefined;
-  }
-}
-
-function link(path: string): string {
-  try {
-    return fs.readlinkSync(path);
-  } catch {
-    return "";
-  }
-}
-
-/** The sockets at which something may arrive, by `socket:[INODE]`: tcp(7), udp(7), unix(7). */
-function openSockets(): Map<string, Place> {
-  const sockets = new Map<string, Place>();
-  const rows = (name: string) =>
-    contents(`/proc/net/${name}`)
-      .split("\n")
-      .slice(1)
-      .map((row) => row.trim().split(/\s+/));
-  const portOf = (address = "") => Number.parseInt(address.split(":")[1] ?? "", 16);
-  for (const name of ["tcp", "tcp6", "udp", "udp6"])
-    for (const [, local, , state, , , , , , inode] of rows(name)) {
-      if (name.startsWith("tcp") && state === "0A") sockets.set(`socket:[${inode}]`, portOf(local));
-      if (name.startsWith("udp") && state === "07") sockets.set(`socket:[${inode}]`, "udp");
-    }
-  for (const [, , , flags, , , inode, path = ""] of rows("unix"))
-    if (flags === "00010000") sockets.set(`socket:[${inode}]`, path);
-  return sockets;
-}
-
-type Sockets = ReturnType<typeof openSockets>;
-
-/** Where it listens, ports first, and whether it carries packets or files. Undefined if nobody tells. */
-function seen({ tree }: Child, sockets: () => Sockets) {
-  const files = tree.flatMap((p) => openFiles(p) ?? []);
-  if (!files.length) return undefined;
-  const open = files.flatMap((file) => (isSocket(file) && sockets().get(file)) || []);
-  const carries = [...open, ...files].some((it) => DEVICES.includes(`${it}`));
-  const places = [...new Set(open)].filter((place) => place !== "udp");
-  places.sort((a, b) => Number(typeof a === "string") - Number(typeof b === "string"));
-  return { places, carries };
-}
-
-const DEVICES = ["udp", "/dev/fuse", "/dev/net/tun"];
-
-function isFifo(path: string): boolean {
-  try {
-    return fs.statSync(path).isFIFO();
-  } catch {
-    return false;
-  }
-}
-
-function isSocket(file: string): boolean {
-  return file.startsWith("socket:");
-}
-
-function once<T>(make: () => T): () => T {
-  let made: T | undefined;
-  return () => {
-    made ??= make();
-    return made;
-  };
-}
-
-function isListening(p: Process, sockets: () => Sockets): boolean {
-  return openFiles(p)?.some((file) => isSocket(file) && sockets().has(file)) ?? false;
-}
-
-/** By place, whom /proc shows to listen there and to be in no row's tree, where no row's does. */
-function listenersOutside(): Map<Place, Process> {
-  const sockets = openSockets();
-  const ours = new Set(children.flatMap(({ tree }) => tree.map(({ id }) => id)));
-  const placesOf = (p: Process) => (openFiles(p) ?? []).flatMap((file) => sockets.get(file) ?? []);
-  const all = processes() ?? [];
-  const outside = all.filter(({ id }) => !ours.has(id));
-  const holders = new Map(outside.flatMap((p) => placesOf(p).map((place) => [place, p])));
-  for (const child of children)
-    for (const place of child.tree.flatMap(placesOf)) holders.delete(place);
-  return holders;
-}
-
-function another({ name, pid }: Process): string {
-  return `${name} (pid ${pid}) is another user's`;
-}
-
-/** kill(2), and what it found. */
-function send(pid: number, signal: number): { there: boolean; denied: boolean } {
-  try {
-    process.kill(pid, signal);
-    return { there: true, denied: false };
-  } catch (error) {
-    const denied = codeOf(error) === "EPERM"; // there, but another user's
-    return { there: denied, denied };
-  }
-}
-
-/** The kernel's count of processes that it killed for want of memory. */
-function oomKills(): number {
-  const events = cgroup("memory", "memory.oom_control", "memory.events");
-  return Number(/^oom_kill (\d+)/m.exec(events)?.[1] ?? 0);
-}
-
-/** Whether somebody has set one: the kernel's own is half of the threads that it can count. */
-function hasProcessLimit(): boolean {
-  const [, most] = /^Max processes +(\d+)/m.exec(contents("/proc/self/limits")) ?? [];
-  const usual = Math.floor(Number(contents("/proc/sys/kernel/threads-max")) / 2);
-  return Number(most) < usual || /^\d/.test(cgroup("pids", "pids.max"));
-}
-
-/** The first of these files that this container's cgroup has: v1 or v2, own mount or the host's. */
-function cgroup(controller: string, ...names: string[]): string {
-  const own = contents("/proc/self/cgroup");
-  const v1 = new RegExp(`:(?:.*,)?${controller}(?:,.*)?:(.*)`).exec(own)?.[1] ?? "";
-  const v2 = /^0::(.*)/m.exec(own)?.[1] ?? "";
-  for (const place of [`/${controller}${v1}`, `/${controller}`, v2, ""])
-    for (const name of names) {
-      const text = contents(`/sys/fs/cgroup${place}/${name}`);
-      if (text) return text;
-    }
-  return "";
-}
-
-function contents(path: string): string {
-  try {
-    return fs.readFileSync(path, "utf8");
-  } catch {
-    return "";
-  }
-}
-
-/** The CPUs that the container may use: those of its set, and no more than its quota pays for. */
-function cpus(): number {
-  const max = cgroup("cpu", "cpu.max", "cpu.cfs_quota_us"); // "50000 100000", "max 100000"; "-1"
-  const [quota = 0, period = 0] = `${max} ${cgroup("cpu", "cpu.cfs_period_us")}`
-    .split(/\s+/)
-    .map(Number);
-  const paid = quota > 0 ? Math.ceil(quota / period) : Number.POSITIVE_INFINITY;
-  return Math.min(availableParallelism(), paid);
-}
-
 // ---- nginx: the configuration that $NGINX_CONF names. The user's part is read as nginx reads it: what
 // stands there wins over what ours has at that level. Its lines keep their numbers in nginx's messages.
 
 /** `address` is where the app answers: of this host, or its UNIX socket. */
 function writeNginxConf(address = appAddress): void {
   appAddress = address;
-  const text = filled(settings.template ?? "");
+  const text = fillIn(settings.template ?? "");
   const part = readNginx(text);
-  const isWhole = has(part, "events");
+  const isWhole = hasDirective(part, "events");
   const values = nginxValues();
   if (part.length) putFile("listen", values.NGINX_LISTEN);
   if (part.length && !isWhole) putFile(PARAMS, PROXY_PARAMS);
   if (part.length && !isWhole) putFile("modules-of-the-image", nginxModules().join("\n"));
   bringFiles(part);
-  if (has(part, "server")) values.NGINX_VARIABLES = PROXY_VARIABLES;
-  const ours = filled(NGINX_TEMPLATE, values);
-  const daemon = has(part, "daemon") ? "" : values.NGINX_DAEMON;
+  if (hasDirective(part, "server")) values.NGINX_VARIABLES = PROXY_VARIABLES;
+  const ours = fillIn(NGINX_TEMPLATE, values);
+  const daemon = hasDirective(part, "daemon") ? "" : values.NGINX_DAEMON;
   const whole = `${daemon}\ninclude main/ENTRYPOINT_NGINX;\n`;
   if (isWhole) putFile("main/ENTRYPOINT_NGINX", text);
   const doubles = part.length && !isWhole ? writePart(part, text, ours) : [];
-  putFile("nginx.conf", isWhole ? whole : edited(ours, doubles));
+  putFile("nginx.conf", isWhole ? whole : withEdits(ours, doubles));
 }
 
 /** Writes each directive of the part where it may stand. Gives those of ours whose place they take. */
 function writePart(part: Directive[], text: string, conf: string): Directive[] {
-  const hasServer = has(part, "server");
-  const isForHttp = (it: Directive) => standing([it]).every(({ name }) => FOR_HTTP.test(name));
+  const hasServer = hasDirective(part, "server");
+  const isForHttp = (it: Directive) => withIncluded([it]).every(({ name }) => FOR_HTTP.test(name));
   const levelOf = (it: Directive) => (hasServer || isForHttp(it) ? "http" : "server");
   let ours = readNginx(conf);
   return ["http", "server"].flatMap((level) => {
     const here = part.filter((it) => levelOf(it) === level);
     const others = part.filter((it) => levelOf(it) !== level);
-    putFile(`${level}/ENTRYPOINT_NGINX`, edited(text, [...others, ...withProxy(here, level)]));
+    putFile(`${level}/ENTRYPOINT_NGINX`, withEdits(text, [...others, ...withProxy(here, level)]));
     ours = ours.find(({ name }) => name === level)?.block ?? [];
-    return doubled(ours, here);
+    return doublesOf(ours, here);
   });
 }
 
@@ -2321,8 +1368,8 @@ function writePart(part: Directive[], text: string, conf: string): Directive[] {
 function readTemplate(): void {
   const { ENTRYPOINT_NGINX: path } = env;
   if (!path) return;
-  settings.template = read("ENTRYPOINT_NGINX=", path);
-  for (const token of filled(settings.template).match(NGINX_TOKEN) ?? [])
+  settings.template = readFile("ENTRYPOINT_NGINX=", path);
+  for (const token of fillIn(settings.template).match(NGINX_TOKEN) ?? [])
     for (const [variable] of token.startsWith("#") ? [] : token.matchAll(PLACEHOLDER))
       problems.push(`ENTRYPOINT_NGINX=${path}: ${variable} is not set`);
 }
@@ -2361,12 +1408,12 @@ const LUA_TOKEN =
 /** As nginx does, a "}" in a word and the "{" of "${" are nothing but text. */
 function readNginx(text: string): Directive[] {
   const all: Directive[] = [];
-  const open: Directive[] = []; // blocks, the innermost last
+  const blocks: Directive[] = []; // blocks, the innermost last
   let words: string[] = [];
   let from = 0; // where the first of them stands
   let to = 0;
   for (;;) {
-    const isLua = open.some(({ name }) => name.endsWith("_by_lua_block"));
+    const isLua = blocks.some(({ name }) => name.endsWith("_by_lua_block"));
     const tokens = isLua ? LUA_TOKEN : NGINX_TOKEN;
     tokens.lastIndex = to;
     const found = tokens.exec(text);
@@ -2377,10 +1424,10 @@ function readNginx(text: string): Directive[] {
     if (token === "{" || token === ";") {
       const [name = "", ...args] = words;
       const directive = { name, args, from, to: text.length, block: [] };
-      (open.at(-1)?.block ?? all).push(directive);
-      open.push(directive);
+      (blocks.at(-1)?.block ?? all).push(directive);
+      blocks.push(directive);
     }
-    const closed = token === "}" || token === ";" ? open.pop() : undefined;
+    const closed = token === "}" || token === ";" ? blocks.pop() : undefined;
     if (closed) closed.to = to;
     if (/^[{};]$/.test(token)) words = [];
     else if (!token.startsWith("#")) words.push(token.replace(/^(["'])(.*)\1$/s, "$2"));
@@ -2388,12 +1435,14 @@ function readNginx(text: string): Directive[] {
 }
 
 /** What stands at a level, also by way of files that it includes. */
-function standing(level: Directive[]): Directive[] {
-  return level.flatMap((it) => (it.name === "include" && it.block[0] ? standing(it.block) : it));
+function withIncluded(level: Directive[]): Directive[] {
+  return level.flatMap((it) =>
+    it.name === "include" && it.block[0] ? withIncluded(it.block) : it,
+  );
 }
 
-function has(level: Directive[], name: string): boolean {
-  return standing(level).some((directive) => directive.name === name);
+function hasDirective(level: Directive[], name: string): boolean {
+  return withIncluded(level).some((directive) => directive.name === name);
 }
 
 /** What nginx allows in http alone may stand beside locations. */
@@ -2404,12 +1453,12 @@ const ADDED = /^(include|types|map|set|if)$/; // one more takes no other's place
 const KEYED = /^(proxy_(set|pass)_header|upstream|log_format|listen)$/;
 
 /** Those of ours that the user's part has at this level in its own way. */
-function doubled(ours: Directive[], theirs: Directive[]): Directive[] {
+function doublesOf(ours: Directive[], theirs: Directive[]): Directive[] {
   const keyOf = ({ name, args }: Directive) => {
     if (name === "location") return `${name} ${args.join(" ").replace(/^\^~ ?|\/$/g, "")}`;
     return KEYED.test(name) ? `${name} ${args[0]?.toLowerCase()}` : name;
   };
-  const keys = new Set(standing(theirs).map(keyOf));
+  const keys = new Set(withIncluded(theirs).map(keyOf));
   if (keys.has("location ") && !isDirectory(settings.static)) keys.add("location /static");
   return ours.filter((directive) => !ADDED.test(directive.name) && keys.has(keyOf(directive)));
 }
@@ -2418,7 +1467,7 @@ function doubled(ours: Directive[], theirs: Directive[]): Directive[] {
 type Edit = { from: number; to: number; by?: string };
 
 /** The text with other words in these places. Its lines keep their numbers. */
-function edited(text: string, edits: Edit[]): string {
+function withEdits(text: string, edits: Edit[]): string {
   const lastFirst = edits.toSorted((a, b) => b.from - a.from);
   return lastFirst.reduce((result, { from, to, by = "" }) => {
     const newlines = result.slice(from, to).replace(/[^\n]+/g, "");
@@ -2431,12 +1480,12 @@ function edited(text: string, edits: Edit[]): string {
 function withProxy(level: Directive[], parent: string): Edit[] {
   const inner = level.flatMap((it) => (it.name === "include" ? [] : withProxy(it.block, it.name)));
   const params = level.find(({ name, args: [file] }) => name === "include" && file === PARAMS);
-  const header = level.find((it) => has([it], "proxy_set_header"));
+  const header = level.find((it) => hasDirective([it], "proxy_set_header"));
   const at = params ?? (parent === "server" ? header : undefined);
   if (!at) return inner;
   const text = contents(join(directory, PARAMS));
   const beside = level.filter((it) => it !== params);
-  const by = `${edited(text, doubled(readNginx(text), beside))} `.replace(/\s+/g, " ");
+  const by = `${withEdits(text, doublesOf(readNginx(text), beside))} `.replace(/\s+/g, " ");
   return [...inner, { from: at.from, to: params ? at.to : at.from, by }];
 }
 
@@ -2451,7 +1500,7 @@ function bringFiles(level: Directive[]): void {
     const [pattern = ""] = args;
     const cwd = NAMES_FILE.test(name) && places.find((it) => fs.globSync(pattern, { cwd: it })[0]);
     for (const file of cwd ? fs.globSync(pattern, { cwd }) : []) {
-      const text = filled(contents(resolve(`${cwd}`, file)));
+      const text = fillIn(contents(resolve(`${cwd}`, file)));
       if (text && !/^\/|\.\./.test(file)) putFile(file, text);
       if (name === "include") block.push(...readNginx(text));
     }
@@ -2474,7 +1523,7 @@ const NGINX_FILES = ["/etc/nginx", "/usr/local/openresty/nginx/conf"];
 const PLACEHOLDER = /\$\{([A-Z_][A-Z_0-9]*)(?::-([^}]*))?\}/g; // ${host} is nginx's own
 
 /** The environment's variables, filled in where a template names them: \${PORT}, \${NAME:-default}. */
-function filled(template: string, more: NodeJS.ProcessEnv = {}): string {
+function fillIn(template: string, more: NodeJS.ProcessEnv = {}): string {
   const { port, appPort, static: ENTRYPOINT_STATIC } = settings;
   const ports = { PORT: `${port}`, APP_PORT: `${appPort}` };
   const NGINX_CONF = join(directory, "nginx.conf");
@@ -2642,9 +1691,973 @@ const WITHOUT_DATES = `etag off; if_modified_since off; add_header Last-Modified
 // After a tab each, which no value can hold: nginx writes it as \x09.
 const TRACE_HEADERS = "\\t$http_traceparent\\t$http_x_cloud_trace_context";
 
-const code = await main(process.argv.slice(2)).catch((error) => {
+// ---- logs: whole lines with the process's name in front. Nothing is lost, nothing is reordered within
+// a stream. A reader that stalls makes the processes wait for their pipes, pipe(7), and nothing else.
+
+const NEWLINE = 10;
+const LINE = 65536; // bytes of a line at most; a longer one is cut into pieces
+const TURN = 10; // milliseconds at most that one pipe keeps all else waiting
+const NEIGHBOURS = 8; // milliseconds within which the next lines come, where many come
+const GATHERING = 5; // milliseconds for them to come together
+const FLOOD = 8192; // bytes in a millisecond
+const COLOURS = ["cyan", "yellow", "green", "magenta", "blue"] as const;
+const SELF = "entrypoint";
+const NOTHING: Buffer = Buffer.alloc(0);
+
+/** What whole lines are shown as; of nothing, what is held back. */
+type Show = (lines: Buffer) => Buffer;
+
+/** Where lines are written. */
+type Output = {
+  fd: 1 | 2;
+  put: Put;
+  colours: Colours | undefined;
+  pending: number; // writes that the reader has not taken yet
+  written: Promise<unknown>; // settles when it has taken all
+  midLine: boolean; // what came last was a line without its newline
+  closed: boolean;
+};
+
+type Colours = ReturnType<typeof import("picocolors").createColors>;
+
+function outputTo(fd: 1 | 2): Output {
+  const put: Put = (bytes) => writeByThread(fd, bytes); // until openOutput knows better
+  const written = Promise.resolve();
+  return { fd, put, colours: undefined, pending: 0, written, midLine: false, closed: false };
+}
+
+/** Both may be one file, where lines must not be torn: then one is the other. */
+async function openOutput(): Promise<void> {
+  await openSystem();
+  if (isSameFile(1, 2)) stderr = stdout;
+  const forced = !["0", "false"].includes(env.FORCE_COLOR ?? "");
+  for (const output of new Set([stdout, stderr])) {
+    const { fd } = output;
+    output.put = putterTo(fd);
+    const wanted = env.FORCE_COLOR ? forced : env.TERM !== "dumb" && (await isTerminal(fd));
+    if (wanted && !env.NO_COLOR && settings.log !== "json")
+      output.colours = (await import("picocolors")).default.createColors(true);
+  }
+}
+
+/** Settles when the reader has taken it, or never will. */
+function write(to: Output, text: Buffer): Promise<unknown> {
+  if (to.closed || !text.length) return to.written;
+  const whole = to.midLine ? Buffer.concat([Buffer.from("\n"), text]) : text;
+  to.midLine = text.at(-1) !== NEWLINE;
+  to.pending++;
+  to.written = Promise.try(to.put, whole)
+    .catch((error) => lostReader(to, codeOf(error)))
+    .finally(() => to.pending--);
+  return to.written;
+}
+
+function lostReader(to: Output, code: string): void {
+  to.closed = true;
+  const name = to.fd === 1 ? "stdout" : "stderr";
+  const what = code === "EPIPE" ? "has lost its reader" : `cannot be written to (${code})`;
+  stopAsked.resolve({ kind: "stop", why: `${name} ${what}`, code: code === "EPIPE" ? 0 : 1 });
+}
+
+/** A line of our own. The severities are Cloud Logging's. */
+function say(message: string, severity: "INFO" | "WARNING" | "ERROR" = "INFO"): void {
+  const colour = ({ INFO: "bold", WARNING: "yellow", ERROR: "red" } as const)[severity];
+  const text =
+    settings.log === "json"
+      ? JSON.stringify({ severity, message, [LABELS]: { process: SELF } })
+      : `${painted(stderr, colour, SELF)} | ${message.replaceAll("\n", "\\n")}`;
+  write(stderr, Buffer.from(`${text}\n`));
+}
+
+function painted(
+  { colours }: Output,
+  colour: (typeof COLOURS)[number] | "bold" | "red",
+  text: string,
+) {
+  return colours ? colours[colour](text) : text;
+}
+
+/** Copies lines until the pipe ends: each with the name in front, or as an entry. */
+async function follow(pipe: Pipe, to: Output, row: Row): Promise<void> {
+  openPipes.add(pipe);
+  const trace = noTrace();
+  const [shown, most] =
+    settings.log === "json" ? [asEntries(row, trace), ENTRY] : [named(row, to), LINE];
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const show = (lines: Buffer): Promise<unknown> => {
+    clearTimeout(timer);
+    const written = write(to, shown(lines));
+    const left = trace.heldUntil - performance.now();
+    if (trace.lines.length) timer = setTimeout(show, Math.max(0, left), NOTHING);
+    return written;
+  };
+  let unfinished = NOTHING; // a line without its newline
+  let busy = 0; // milliseconds
+  for await (const chunk of pipe.source) {
+    const since = performance.now();
+    bytesRead += chunk.length;
+    const bytes = withLongLinesCut(Buffer.concat([unfinished, chunk]), most);
+    const end = bytes.lastIndexOf(NEWLINE) + 1;
+    unfinished = bytes.subarray(end);
+    if (end) await show(bytes.subarray(0, end));
+    if (onBun && manyCome(since)) Bun.sleepSync(GATHERING);
+    busy += performance.now() - since;
+    if (busy < TURN) continue;
+    await nextTurn(); // Bun gives a flood the next read at once: signals and all others would wait
+    busy = 0;
+  }
+  if (unfinished.length) await show(unfinished);
+  await show(NOTHING);
+  openPipes.delete(pipe);
+}
+
+/**
+ * Where many lines come, those of some milliseconds are one read and one write: either costs more than
+ * twenty lines do. What was read is written first. A line by itself does not wait, nor does a flood.
+ */
+function manyCome(now: number): boolean {
+  const passed = now - lastRead.at;
+  if (passed < NEIGHBOURS && bytesRead - lastRead.bytes > FLOOD * passed) return false;
+  Object.assign(lastRead, { at: now, bytes: bytesRead });
+  return passed < NEIGHBOURS;
+}
+
+/** Puts a name in front of each line, into one room for all: what is in it is taken before the next. */
+function named(row: Row, to: Output): Show {
+  const width = Math.max(...table.map(({ name }) => name.length));
+  const colour = COLOURS[table.indexOf(row) % COLOURS.length] ?? "cyan";
+  const prefix = Buffer.from(`${painted(to, colour, row.name.padEnd(width))} | `);
+  let room = NOTHING;
+  return (lines) => {
+    const most = lines.length * (1 + prefix.length); // if each byte is a line
+    if (room.length < most) room = Buffer.allocUnsafe(most);
+    let length = 0;
+    for (let start = 0; start < lines.length; ) {
+      const end = lines.indexOf(NEWLINE, start) + 1 || lines.length;
+      for (let i = 0; i < prefix.length; i++) room[length++] = prefix[i] ?? 0;
+      length += lines.copy(room, length, start, end);
+      start = end;
+    }
+    return room.subarray(0, length);
+  };
+}
+
+/** A line of more bytes than this is as many lines as it takes, cut between characters of UTF-8. */
+function withLongLinesCut(bytes: Buffer, most: number): Buffer {
+  const pieces: Buffer[] = [];
+  let done = 0; // up to here it is in pieces
+  for (let start = longLine(bytes, most); start >= 0; start = longLine(bytes, most, done)) {
+    let end = start + most;
+    while (end > start + most - 3 && ((bytes[end] ?? 0) & 0xc0) === 0x80) end--;
+    pieces.push(bytes.subarray(done, end), Buffer.from("\n"));
+    done = end;
+  }
+  return done ? Buffer.concat([...pieces, bytes.subarray(done)]) : bytes;
+}
+
+/** Where the first line begins that has more bytes than this, or -1. */
+function longLine(bytes: Buffer, most: number, from = 0): number {
+  let start = from;
+  while (bytes.length - start > most) {
+    const end = bytes.lastIndexOf(NEWLINE, start + most) + 1;
+    if (end <= start) return start;
+    start = end;
+  }
+  return -1;
+}
+
+const SILENCE = 80; // milliseconds in which nothing was left to read or to write
+const STALLED = 300; // milliseconds behind the grace period that a reader has
+
+/**
+ * Waits until the readers have taken all that was in the pipes, and for one that stalls until the
+ * grace period is over. A process that left its group may hold a pipe open, and write on.
+ */
+async function flushed(): Promise<void> {
+  const all = Promise.all(children.map((child) => child.logs))
+    .then(() => Promise.all([stdout.written, stderr.written]))
+    .then(() => true);
+  const last = bytesRead + [...openPipes].reduce((sum, pipe) => sum + unread(pipe), 0);
+  const look = SILENCE / 4;
+  for (let silence = 0; silence < SILENCE && performance.now() < graceEnds + STALLED; ) {
+    if (await within(look, all)) return;
+    if (bytesRead >= last && stdout.pending + stderr.pending === 0) silence += look;
+  }
+}
+
+/** What it gives, or nothing when the time is up. No timer is left behind: each wakes us. */
+async function within<T>(milliseconds: number, what: T | Promise<T>): Promise<T | undefined> {
+  const { promise: over, resolve: expire } = Promise.withResolvers<undefined>();
+  const timer = setTimeout(expire, milliseconds);
+  const first = await Promise.race([what, over]);
+  clearTimeout(timer);
+  return first;
+}
+
+function sleep(milliseconds: number): Promise<undefined> {
+  return new Promise((over) => setTimeout(over, milliseconds));
+}
+
+/** Once what has come meanwhile is seen to: signals, output. */
+function nextTurn(): Promise<void> {
+  return new Promise((over) => setImmediate(over));
+}
+
+// ---- JSON: a line, an app's own object or a stack trace is one entry of Cloud Logging, in the form
+// of https://cloud.google.com/logging/docs/structured-logging
+
+const LABELS = "logging.googleapis.com/labels";
+const TRACE_ID = "logging.googleapis.com/trace";
+const ENTRY = 256 * 1024; // bytes of an entry at most
+const OBJECT = /^[ \t\r]*\{/;
+const OWN_LABELS = // as Cloud Logging takes them: strings, one level
+  /(?<=(?<!\\)"logging\.googleapis\.com\\?\/labels"\s*:\s*)\{(?:"(?:\\.|[^"\\])*"|[^"{}])*\}/g;
+const ESCAPED = /"|(?!\n)\p{Cc}/u; // in JSON, beside the backslash and the newline
+
+/** What the entries of a process have in common. */
+type Form = { name: string; label: string; isNginx: boolean };
+
+/** Makes entries. What may be a trace is held until something else comes. */
+function asEntries({ name, command }: Row, trace: Trace): Show {
+  const label = `"${LABELS}":{"process":"${name}"}`;
+  const form = { name, label, isNginx: /NGINX_CONF|nginx/.test(command) };
+  return (lines) => {
+    const text = lines.toString("utf8", 0, lines.length - Number(lines.at(-1) === NEWLINE));
+    if (!lines.length) return Buffer.from(entriesOf(releaseHeld(trace), form));
+    if (!trace.lines.length && !isSpecial(lines, text, form))
+      return Buffer.from(textEntries(text, form));
+    return Buffer.from(entriesOf(joinLines(text, trace), form));
+  };
+}
+
+/** Whether one of these lines may be more than text. To ask it of all at once costs a fifth. */
+function isSpecial(lines: Buffer, text: string, { isNginx }: Form): boolean {
+  if (isNginx || lines.includes("\\") || lines.includes("\x1b")) return true;
+  if (longLine(lines, TELLING) >= 0) return true;
+  if (WORDS.some((word) => lines.includes(word)) || LEVEL.test(text)) return true;
+  return SPECIAL.test(`\n${text}`);
+}
+
+/** Of lines that are not special: each newline is where an entry ends and the next begins. */
+function textEntries(lines: string, { label }: Form): string {
+  const between = `",${label}}\n{"message":"`;
+  const message = ESCAPED.test(lines)
+    ? JSON.stringify(lines).replaceAll("\\n", between)
+    : `"${lines.replaceAll("\n", between)}"`;
+  return `{"message":${message},${label}}\n`;
+}
+
+function entriesOf(messages: string[], form: Form): string {
+  return messages.map((message) => entry(message, form)).join("");
+}
+
+function entry(message: string, form: Form): string {
+  if (OBJECT.test(message))
+    try {
+      return `${labelled(message, form)}\n`;
+    } catch {} // text after all, or an object too deep to be read
+  const isShort = message.length <= LINE / 3; // of UTF-8, a character here has 3 bytes at most
+  if (isShort || message.includes("\n")) return textEntry(message, form);
+  const pieces = withLongLinesCut(Buffer.from(message), LINE).toString().split("\n");
+  return pieces.map((piece) => textEntry(piece, form)).join("");
+}
+
+// nginx's own lines have a level: https://nginx.org/en/docs/ngx_core_module.html#error_log
+const NGINX_ERROR =
+  /^(?:\d{4}\/\d\d\/\d\d \d\d:\d\d:\d\d|nginx:) \[(emerg|alert|crit|error|warn|notice|info|debug)\] /;
+const SEVERITIES = "EMERGENCY ALERT CRITICAL ERROR WARNING NOTICE INFO DEBUG".split(" ");
+// An access line of the built-in configuration: no value has a quote or a tab, nginx escapes them.
+const NGINX_ACCESS =
+  /^([^"]* "[^"]*" (\d)\d\d \d+ "[^"]*" "[^"]*" "[^"]*")(?:\t([^\t]*\t[^\t]*))?$/;
+// https://www.w3.org/TR/trace-context/, and Google's own header in front of that standard
+const PARENT = /(?:^[0-9a-f]{2}-|^|\t)(?!0{32})([0-9a-f]{32})\b/;
+
+function textEntry(line: string, { label, isNginx }: Form): string {
+  const access = isNginx && NGINX_ACCESS.exec(line);
+  const error = NGINX_ERROR.exec(line);
+  if (!access && !error) return `{"message":${JSON.stringify(line)},${label}}\n`;
+  const [, shown = line, status = "", headers = ""] = access || [];
+  const { GOOGLE_CLOUD_PROJECT: project } = env;
+  const level = error?.[1] ?? { 4: "warn", 5: "error" }[status] ?? "info";
+  const id = PARENT.exec(headers)?.[1];
+  const fields = {
+    severity: SEVERITIES.find((severity) => severity.startsWith(level.toUpperCase())),
+    message: project ? shown : line,
+    ...(project && id && { [TRACE_ID]: `projects/${project}/traces/${id}` }),
+  };
+  return `${JSON.stringify(fields).slice(0, -1)},${label}}\n`;
+}
+
+/** An app's own object keeps its text, and so its numbers: the label is put into that. */
+function labelled(object: string, { name, label }: Form): string {
+  const fields = JSON.parse(object);
+  const own = JSON.stringify(fields[LABELS]);
+  const isOwn = (labels: string) => JSON.stringify(JSON.parse(labels)) === own; // others are nested
+  if (own !== undefined)
+    return object.replace(OWN_LABELS, (labels) =>
+      isOwn(labels) ? JSON.stringify({ ...fields[LABELS], process: name }) : labels,
+    );
+  const comma = Object.keys(fields).length ? "," : "";
+  return `${object.slice(0, object.lastIndexOf("}"))}${comma}${label}}`;
+}
+
+// ---- stack traces: one entry each, since Error Reporting finds an exception only if it is whole.
+// A head or a frame opens one; frames, indented lines and what is listed go on with it, and what else
+// its message has, if it came in one read. A logger's own stamp ends it. Without a frame it is lines.
+
+const HELD = 50; // milliseconds in which the next line of a trace must come
+const TELLING = 2000; // characters of a line that are looked at
+
+const FRAMES = [
+  // Java, JavaScript and .NET; Python; Go; PHP
+  /^[ \t]+at (?:async |\S+ @ )?(?:\S+\(.*\)|\S+:\d+|.+ \((?:.*:\d+|<anonymous>|native|index \d+)\))/,
+  /^[ \t|>]*File ".+", line \d/,
+  /^goroutine \d.*:$|^runtime stack:$|^[ \t]+\S+\.(?:go|s):\d+(?: |$)/,
+  /^(?:PHP +)?(?:#\d{1,5}|\d{1,5}\.) (?:\S+\(\d+\): |\{main\}|\[internal|\S.* \S+:\d+$)/,
+  /^[ \t]+(?:\d{1,5}: )?from \S+:\d/,
+];
+const FRAME = anyOf([...FRAMES, /^[ \t]*\S+:\d+:in [`'][^']*'$/]); // Ruby
+const CARET = /^\s*[~^]*\^[~^]*$/; // below the source that it points at
+const EXCERPT = /^ *\d+ \| /; // the source, as Bun shows it; Node has its place above it
+const TRACEBACK = /(?:^|[\s|])Traceback \(most recent call last\):$/;
+const RUBY_HEAD = /^\S+:\d+:in [`'].*: /;
+// To look for words in all that came costs less than a pattern for each line.
+const WORDS = ["Error", "Exception", "Throwable", "Rejection", "call last):", ":in ", " panic "];
+const LEVEL = /\b(?:ERR(?:OR)?|WARN(?:ING)?|CRIT(?:ICAL)?|FATAL|SEVERE)\b|\[(?:error|critical) *\]/;
+const WORDED = anyOf([
+  /(?:Error|Exception|Throwable|Rejection)[\])]?(?::| - | \[\w+\]: | \(.*:$|$)|\bException (?:in|ign)/,
+  /^\S+:\d+:in [`']|\(most recent call last\):$| panic (?:serving|recovered)/,
+  LEVEL,
+]);
+const BEGINNING = anyOf([
+  /^(?:error|fail|crit|panic|fatal error|runtime|PHP [\w ]+|\(node:\d+\) \w+): |^--- Logging error/,
+  /^(?:[a-z]\w*\.)+[A-Z][\w$]*(?:: |$)|^Trace(?::|$)|^Unhandled exc/,
+  /^(?:\/|node:|file:)[^\s:]*:\d+$/,
+  EXCERPT,
+]);
+const HEAD = anyOf([WORDED, BEGINNING]);
+const BARE = anyOf([...FRAMES, BEGINNING]); // what opens one without a word
+const OPENS = anyOf([BARE, WORDED]);
+const INDENTED = /^(?:\t| {2})(?!\s*\+ Exception Group )/; // programs list things behind one blank
+const LISTED = anyOf([
+  /^(?: --->|Caused by: |Suppressed: |Wrapped by: |--- End of |[}\])>]+[,;]?$|\} \{$|Emitted ')/,
+  /^(?:During handling of |The above exc|Call stack:$|Message: |Arguments: |future: <|"""$)/,
+  /^(?:\[SQL: |\[parameters: |\(Background on |\[signal |\.\.\.|created by |exit status |runtime: sp)/,
+  /^(?:(?:PHP)? +thrown in |(?:PHP )?Stack trace:$|\[stacktrace|\[previous exc|Next |"\}|Did you )/,
+  /^(?:Node\.js v|Bun v|\(Use `node |Require stack:|- \/|Stack backtrace:$)/,
+  EXCERPT,
+]);
+/** Below lines that end like the first, what looks like the second goes on. */
+const PAIRS: [RegExp, RegExp][] = [
+  [/^(?:\/|node:|file:)[^\s:]*:\d+(?:\n.*){0,2}\n?$|(?:^|\n) *\d+ \| .*\n *\^$/, /./], // Node's, Bun's
+  [/(?:^|\n)(?:(?:During handl|The above exc|Exception ign|--- Log).*|""")\n*$/, TRACEBACK],
+  [/\n[ \t]+(?:(?:\d{1,5}: )?from \S+:\d.*|\.\.\. \d+ levels\S*)$/, RUBY_HEAD], // a cause
+  [/(?:\.(?:go|s):\d|\ngoroutine |^goroutine |\nruntime st).*$/, /^\S+\(.*\)$|^[\w./*()-]+$/],
+  [/(?:^|\n)runtime: .*$/, /^fatal error: /],
+];
+/** How loggers begin a line: with a time, a level, an address, fields or an object. */
+const STAMP = anyOf([
+  /^\W{0,2}(?:[A-Z], \[)?\d{2,4}[-/:.]\w{2,3}[-/:.]\d|^[A-Z][a-z]{2} [ \d]\d[ ,]/,
+  /^\W{0,2}(?:TRACE|DEBUG|INFO|NOTICE|WARN|ERROR|CRITICAL|FATAL|SEVERE|PANIC|ALERT)/,
+  /^(?:info|warn|error|debug|http|verbose|fail|crit|dbug|trce): |^\[(?!stacktrace)\w+ *\]/,
+  /^\d+(?:\.\d+){3}\b|^\w+=\S+ .*\w=|^\s*\{"/,
+]);
+const BELOW_MESSAGE = anyOf([FRAME, CARET, /^(?:During handling of|The above exception) /]);
+const TELLS = anyOf([STAMP, BELOW_MESSAGE, HEAD]);
+// What may be more than text among many lines, where a blank must not be a newline.
+const SPECIAL = new RegExp(`\\n(?:${anyOf([BARE, OBJECT, NGINX_ERROR]).source})`, "m");
+
+function anyOf(patterns: RegExp[]): RegExp {
+  return new RegExp(patterns.map(({ source }) => source).join("|"));
+}
+
+/** The lines that are held. */
+type Trace = {
+  lines: string[];
+  bytes: number; // of them as JSON
+  proven: boolean; // there is a frame
+  heldUntil: number; // milliseconds, as performance.now() has them
+};
+
+const noTrace = (): Trace => ({ lines: [], bytes: 0, proven: false, heldUntil: 0 });
+
+/** Of the lines of one read, those that are over: each a message, or joined to one. */
+function joinLines(text: string, trace: Trace): string[] {
+  const messages: string[] = [];
+  const read = text.split("\n");
+  for (const [i, line] of read.entries()) {
+    const says = beginningOf(line);
+    if (trace.lines.length && !goesOn(trace, read, i)) messages.push(...releaseHeld(trace));
+    const opens = !trace.lines.length;
+    if (opens && (says.startsWith("{") || !OPENS.test(says))) {
+      messages.push(line);
+      continue;
+    }
+    if (opens) trace.lines.push(...headAbove(messages, says));
+    const bytes = Buffer.byteLength(JSON.stringify(line));
+    if (trace.bytes + bytes > ENTRY - 1000) messages.push(...releaseHeld(trace));
+    trace.lines.push(line);
+    trace.bytes += bytes;
+    trace.proven ||= FRAME.test(says) || CARET.test(says) || /^(?:Bun|Node\.js) v\d/.test(says);
+    if (opens || (trace.proven && says)) trace.heldUntil = performance.now() + HELD;
+  }
+  return messages;
+}
+
+/** The beginning of a line, without colours. */
+function beginningOf(line = ""): string {
+  const says = line.length > TELLING ? line.slice(0, TELLING) : line;
+  return says.includes("\x1b") ? says.replaceAll(/\p{Cc}\[[\d;]*m/gu, "") : says;
+}
+
+/** What came directly above a head that it announces, or above frames that have no head. */
+function headAbove(messages: string[], says: string): string[] {
+  const above = messages.at(-1) || "\n";
+  const announces = TRACEBACK.test(says) ? /error|exc|fail|:$/i : /:$/;
+  const isHead = HEAD.test(says)
+    ? announces.test(above) && !STAMP.test(says)
+    : /^\s+(?!\s*File )|^#0/.test(says);
+  return isHead && !above.includes("\n") && !OBJECT.test(above) ? messages.splice(-1) : [];
+}
+
+/** Whether the i-th line that was read belongs to what is held. */
+function goesOn({ lines: held, proven }: Trace, read: string[], i: number): boolean {
+  const says = beginningOf(read[i]);
+  const above = held.slice(-4).map(beginningOf).join("\n");
+  const said = beginningOf(held.findLast((line) => line !== ""));
+  const isDue =
+    endsTraceback(held, says) || PAIRS.some(([one, next]) => one.test(above) && next.test(says));
+  if (STAMP.test(says)) return isDue && /^[\w.]+(?:: |:?$)/.test(says);
+  if (isDue || says === "" || FRAME.test(says) || LISTED.test(says)) return true;
+  if (INDENTED.test(says) && (held.at(-1) !== "" || !FRAME.test(said))) return true;
+  if (FRAME.test(said)) return false;
+  if (!HEAD.test(says)) return isOfMessage(read.slice(i, i + 20).map(beginningOf));
+  if (proven || held.length > i) return false; // or came earlier
+  return STAMP.test(beginningOf(held[0])) || TRACEBACK.test(says);
+}
+
+/** Whether it is the error that stands below the frames of Python's traceback. */
+function endsTraceback(held: string[], says: string): boolean {
+  if (/^\s|^$/.test(says) || (held.at(-1) === "" && !WORDED.test(says))) return false;
+  const outermost = beginningOf(
+    held.findLast((line) => /^[^\s>]/.test(beginningOf(line))) ?? held[0],
+  );
+  return /^(?!\s*[|+]).*Traceback \(most recent call last\):$|^\s+File /.test(outermost);
+}
+
+/** Whether the first of these is a further line of a message: by the next that tells. */
+function isOfMessage([line = "", ...below]: string[]): boolean {
+  const [next = ""] = below;
+  if (/^[\w.]+$/.test(line) && INDENTED.test(next) && !FRAME.test(next)) return true; // a bad field
+  const telling = below.find((other) => TELLS.test(other)) ?? "";
+  return BELOW_MESSAGE.test(telling) && !STAMP.test(telling) && !/^\s*File /.test(telling);
+}
+
+/** What was held: the trace, and the empty lines behind it. What was none is as many lines as before. */
+function releaseHeld(trace: Trace): string[] {
+  const { lines, proven } = trace;
+  const end = proven ? lines.findLastIndex((line) => line !== "") + 1 : 0;
+  Object.assign(trace, noTrace());
+  return end ? [lines.slice(0, end).join("\n"), ...lines.slice(end)] : lines;
+}
+
+// ---- the runtime: what Bun does in a fraction of the time stands here, and beside it the portable way
+// for Node and Deno. On macOS there is no pipe2 in a libc.so.6, so Bun goes the portable way, too.
+
+const onBun = typeof Bun !== "undefined";
+const [F_GETFL, F_SETFL, F_SETPIPE_SZ] = [3, 4, 1031] as const; // fcntl(2)
+const SIG_SETMASK = 2; // sigprocmask(2)
+const O_CLOEXEC = 0o2000000; // open(2)
+const FIONREAD = 0x541b; // ioctl(2)
+
+/** The C library on Bun for Linux, node:net elsewhere. */
+async function openSystem(): Promise<void> {
+  if (!onBun) net = await import("node:net");
+  else libc = await openLibc();
+  descriptorFlags = [1, 2].map((fd) => libc?.fcntl(fd, F_GETFL, 0) ?? 0);
+  // What a child's full pipe holds, with names in front, goes into ours at once.
+  if (settings.log !== "raw") libc?.fcntl(1, F_SETPIPE_SZ, 4 * LINE);
+}
+
+async function openLibc() {
+  const { dlopen } = await import("bun:ffi");
+  try {
+    return dlopen("libc.so.6", {
+      pipe2: { args: ["ptr", "i32"], returns: "i32" },
+      fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
+      sigprocmask: { args: ["i32", "ptr", "ptr"], returns: "i32" },
+      ioctl: { args: ["i32", "u64", "ptr"], returns: "i32" },
+      isatty: { args: ["i32"], returns: "i32" },
+      _exit: { args: ["i32"], returns: "void" },
+    }).symbols;
+  } catch {
+    return undefined; // macOS; no executable memory
+  }
+}
+
+/**
+ * JavaScriptCore aborts where it cannot make a thread, so where processes are limited it makes none. It
+ * takes that from the environment as it starts: it is started anew in its place, execve(2).
+ */
+function avoidThreads(): void {
+  const before = env[BEFORE];
+  if (before) {
+    for (const name of [BEFORE, ...Object.keys(THREADLESS)]) delete env[name];
+    Object.assign(env, JSON.parse(before));
+  } else if (onBun && hasProcessLimit()) {
+    const words = contents("/proc/self/cmdline").split("\0").slice(0, -1);
+    const own = Object.keys(THREADLESS).map((name) => [name, env[name]]);
+    const saved = { [BEFORE]: JSON.stringify(Object.fromEntries(own)) };
+    process.execve?.(linkTarget("/proc/self/exe"), words, { ...env, ...THREADLESS, ...saved });
+  }
+}
+
+const THREADLESS = {
+  BUN_JSC_useConcurrentJIT: "0",
+  BUN_JSC_useConcurrentGC: "0",
+  BUN_JSC_numberOfGCMarkers: "1",
+  BUN_JSC_useWarmUpMarkedBlocks: "0",
+};
+const BEFORE = "ENTRYPOINT_BEFORE"; // what children get in place of these
+
+function freeMemory(): void {
+  if (onBun) Bun.shrink();
+}
+
+/** Bun makes what it writes to non-blocking for all who share it: at the exit it is as it was. */
+function giveBackOutput(code: number): void {
+  for (const [i, value] of descriptorFlags.entries()) libc?.fcntl(i + 1, F_SETFL, value);
+  libc?._exit(code); // Bun's own exit takes longer, and waits for a reader that stalls
+}
+
+/** zx's `spawn` on Bun: that of node:child_process cannot tell the death by a real-time signal. */
+function spawnByBun(command: string, _: readonly string[], options: SpawnOptions) {
+  const stdio = options.stdio as ["ignore", number, number];
+  const child = Bun.spawn(["sh", "-c", command], { env: options.env ?? {}, stdio, detached: true });
+  const listen = (event: string, listener: (code: number | null, signal: unknown) => void) => {
+    if (event === "close") child.exited.then(() => listener(child.exitCode, child.signalCode));
+    return { once: listen };
+  };
+  return { pid: child.pid, once: listen };
+}
+
+/** Options of zx. */
+const bunsOwn = onBun ? { spawn: spawnByBun as unknown as typeof spawnOfNode } : {};
+
+/** Writes all of it, behind what came before. Settles when the reader has taken it. */
+type Put = (bytes: Uint8Array) => Promise<unknown>;
+
+function putterTo(fd: 1 | 2): Put {
+  const stat = fs.fstatSync(fd);
+  // Both make a pipe non-blocking, which processes that write there themselves (raw) do not expect.
+  if (settings.log !== "raw" && (stat.isFIFO() || stat.isSocket()))
+    return onBun ? byBun(fd) : byStream(fd);
+  // By threads: a write to a terminal that stalls (Ctrl-S) blocks who writes.
+  let last: Promise<unknown> = nextTurn();
+  return (bytes) => {
+    last = last.then(() => writeByThread(fd, bytes));
+    return last;
+  };
+}
+
+function byBun(fd: number): Put {
+  const writer = Bun.file(fd).writer();
+  return (bytes) => Promise.all([writer.write(bytes), writer.flush()]); // either may fail
+}
+
+function byStream(fd: 1 | 2): Put {
+  const stream = fd === 1 ? process.stdout : process.stderr;
+  stream.on("error", () => {}); // the write has it as well
+  return (bytes) =>
+    new Promise((taken, failed) => {
+      stream.write(bytes, (error) => (error ? failed(error) : taken(undefined)));
+    });
+}
+
+async function writeByThread(fd: number, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.length; )
+    done += await new Promise<number>((taken, failed) => {
+      fs.write(fd, bytes, done, bytes.length - done, null, (error, count) => {
+        if (!error) taken(count);
+        else if (error.code === "EAGAIN")
+          setTimeout(taken, 5, 0); // somebody made it non-blocking
+        else failed(error);
+      });
+    });
+}
+
+type Pipe = { source: AsyncIterable<Uint8Array>; readEnd: number; writeEnd: number };
+
+/** Bytes in a pipe. With a tenth of a CPU what a dead process wrote may wait there for a while. */
+function unread({ readEnd }: Pipe): number {
+  const waiting = new Int32Array(1);
+  libc?.ioctl(readEnd, FIONREAD, waiting);
+  return waiting[0] ?? 0;
+}
+
+/** child_process's own "pipe" is a socket, and nginx cannot open /dev/stdout on one. */
+function makePipe(): Pipe {
+  const pipe = libc ? pipeByLibc() : pipeByFifo();
+  try {
+    fs.fchmodSync(pipe.writeEnd, 0o622); // who runs as another user opens /dev/stdout as well
+  } catch {} // gVisor allows it to nobody
+  return pipe;
+}
+
+function pipeByLibc(): Pipe {
+  const fds = new Int32Array(2);
+  if (libc?.pipe2(fds, O_CLOEXEC) !== 0) throw Object.assign(new Error(), { code: "EMFILE" });
+  const [readEnd = 0, writeEnd = 0] = fds;
+  return { source: Bun.file(readEnd).stream(), readEnd, writeEnd };
+}
+
+function pipeByFifo(): Pipe {
+  const path = join(directory, "fifo");
+  if (onBun) Bun.spawnSync(["mkfifo", path]);
+  else $({ ...ZX, sync: true })`${`mkfifo ${quoted(path)}`}`;
+  const { O_RDONLY, O_WRONLY, O_NONBLOCK } = fs.constants;
+  const readEnd = fs.openSync(path, O_RDONLY | O_NONBLOCK); // without it, it waits for a writer
+  const writeEnd = fs.openSync(path, O_WRONLY);
+  // Deno cannot wait for a descriptor to be readable: there each read blocks a thread.
+  const blocking = "Deno" in globalThis ? fs.openSync(path, O_RDONLY) : undefined;
+  fs.rmSync(path);
+  const pipeEnds = { readEnd, writeEnd };
+  if (!net) return { source: Bun.file(readEnd).stream(), ...pipeEnds };
+  if (!blocking)
+    return {
+      source: new net.Socket({ fd: readEnd, readable: true, writable: false }),
+      ...pipeEnds,
+    };
+  fs.closeSync(readEnd);
+  return { source: fs.createReadStream("", { fd: blocking }), ...pipeEnds };
+}
+
+/** Whether something takes a connection, even to reset it. An ephemeral port can meet itself. */
+function takesConnection(place: Place, hostname: string): Promise<boolean> {
+  return net ? connectByNode(net, place, hostname) : connectByBun(place, hostname);
+}
+
+async function connectByBun(place: Place, hostname: string): Promise<boolean> {
+  const socket = { data() {}, error() {}, connectError() {} };
+  const connected =
+    typeof place === "string"
+      ? Bun.connect({ unix: place, socket })
+      : Bun.connect({ hostname, port: place, socket });
+  const made = await connected.catch(wasReset);
+  if (typeof made === "boolean") return made;
+  const itself = made.localPort === place;
+  made.end();
+  return !itself;
+}
+
+function connectByNode({ connect }: NodeNet, place: Place, host: string): Promise<boolean> {
+  return new Promise((settle) => {
+    const to = typeof place === "string" ? { path: place } : { host, port: place };
+    const socket = connect(to, () => {
+      settle(socket.localPort !== place);
+      socket.destroy();
+    });
+    socket.on("error", (error) => settle(wasReset(error)));
+  });
+}
+
+type NodeNet = typeof import("node:net");
+
+function wasReset(error: unknown): boolean {
+  return codeOf(error) === "ECONNRESET";
+}
+
+/** As isatty(3) has it: node:tty takes 2 ms to load. */
+async function isTerminal(fd: number): Promise<boolean> {
+  return libc ? libc.isatty(fd) === 1 : (await import("node:tty")).isatty(fd);
+}
+
+function isSameFile(a: number, b: number): boolean {
+  const [one, other] = [fs.fstatSync(a), fs.fstatSync(b)];
+  return one.dev === other.dev && one.ino === other.ino;
+}
+
+// ---- the system: what the kernel tells of the processes that run, proc(5), and of the container's
+// limits, cgroups(7). Where it tells nothing (Deno without -A, another user's), the answer is undefined.
+
+/** A process, or a zombie. */
+type Process = {
+  pid: number;
+  id: string; // tells it from a later one with the same pid
+  name: string; // comm: the file's name, of 15 bytes at most
+  state: string;
+  parent: number;
+  below: Process[]; // its children, of the same tree
+  session: number; // a wrapper may make a group of its own, as timeout(1) does
+};
+
+/** PID 1 reaps a zombie late, or never if that is us. */
+function isAlive({ state }: Process): boolean {
+  return state !== "Z" && state !== "X";
+}
+
+// pid (comm) state ppid pgrp session …, and when it started: proc(5)
+const STAT = /^(\d+) \((.*)\) (\S) (\d+) \d+ (\d+) (?:\S+ ){15}(\d+)/s;
+
+/** Undefined where nothing is told: Deno lets nobody read /proc. */
+function processes(): Process[] | undefined {
+  if (!contents("/proc/self/stat")) return undefined;
+  const all: Process[] = [];
+  for (const number of fs.readdirSync("/proc")) {
+    const stat = /^\d+$/.test(number) && STAT.exec(contents(`/proc/${number}/stat`));
+    if (!stat) continue; // it has gone meanwhile
+    const [, pid, name = "", state = "", parent, session, ticks] = stat;
+    all.push({
+      pid: Number(pid),
+      id: `${pid} ${ticks}`,
+      name: name.replace(/^(php-fpm).*/, "$1"), // Debian's has its version behind
+      state,
+      parent: Number(parent),
+      below: [],
+      session: Number(session),
+    });
+  }
+  return all;
+}
+
+/** Looks at the processes of each child: its session, who descends from that, who was asked before. */
+function lookAtTrees(): void {
+  const all = processes() ?? children.flatMap(inTheDark);
+  const leaders = new Map(children.filter(({ gone }) => !gone).map((child) => [child.pid, child]));
+  const byPid = new Map(all.map((p) => [p.pid, p]));
+  const before = new Map(children.flatMap((child) => child.tree.map(({ id }) => [id, child])));
+  const owners = new Map<Process, Child | undefined>();
+  const ownerOf = (p: Process): Child | undefined => {
+    if (owners.has(p)) return owners.get(p);
+    const parent = byPid.get(p.parent);
+    const owner = before.get(p.id) ?? leaders.get(p.session) ?? (parent && ownerOf(parent));
+    owners.set(p, owner);
+    return owner;
+  };
+  for (const child of children) Object.assign(child, { tree: [], zombies: false });
+  for (const p of all) {
+    const owner = ownerOf(p);
+    const parent = byPid.get(p.parent);
+    if (!owner) continue;
+    if (!isAlive(p)) owner.zombies = true;
+    else {
+      owner.tree.push(p);
+      if (parent && ownerOf(parent) === owner) parent.below.push(p);
+    }
+  }
+}
+
+/** What can be told without /proc: whether the leader lives, or the rest of its group. */
+function inTheDark({ row, pid, end, gone }: Child): Process[] {
+  if (gone || (end && !send(-pid, 0).there)) return [];
+  const name = basename(row.program ?? "");
+  const id = end ? -pid : pid; // kill(2) takes -pid for the group
+  return [{ pid: id, id: `${id}`, name, state: "T", parent: 0, below: [], session: pid }];
+}
+
+/** Whether nothing is left of it. Zombies keep a group in being until PID 1 reaps them, or for ever. */
+function isGone(child: Child): boolean {
+  const { pid, end, tree, zombies } = child;
+  const isThere = (id: number) => send(id, 0).there;
+  if (child.gone) return true;
+  if (!end) return false;
+  const group = isThere(-pid);
+  const missed = group && !tree.length && !zombies; // they fork and end faster than /proc is read
+  child.gone = !missed && !(tree.length && (group || tree.some((p) => isThere(p.pid))));
+  if (child.gone && group) send(-pid, SIGKILL); // whom no look has found
+  return child.gone;
+}
+
+function allBelow(p: Process): Process[] {
+  return p.below.flatMap((q) => [q, ...allBelow(q)]);
+}
+
+/** Those whose parent is none of them. */
+function rootsOf(tree: Process[]): Process[] {
+  const pids = new Set(tree.map(({ pid }) => pid));
+  return tree.filter(({ parent }) => !pids.has(parent));
+}
+
+/**
+ * Whether it catches or blocks it. A shell blocks all signals for the moment in which it forks: that
+ * does not count. Where the masks cannot be read, a shell does not handle it, and any other does.
+ */
+function handles(p: Process, signal: number): boolean {
+  if (signal === SIGKILL) return true; // as far as it can be
+  const ofShell = isShell(p);
+  const mask = signalMask(p.pid, ofShell ? ["SigCgt"] : ["SigCgt", "SigBlk"]);
+  return mask === undefined ? !ofShell : isIn(mask, signal);
+}
+
+/** By its first word, for a script bears its own name. */
+function isShell({ pid }: Process): boolean {
+  const [word = ""] = contents(`/proc/${pid}/cmdline`).split("\0");
+  return SHELLS.test(basename(word));
+}
+
+/** Of these masks of its status together: bit n - 1 for signal n. gVisor does not tell. */
+function signalMask(pid: number | "self", fields: string[]): bigint | undefined {
+  const lines = contents(`/proc/${pid}/status`).split("\n");
+  const masks = fields.flatMap((field) => lines.filter((line) => line.startsWith(`${field}:`)));
+  if (!masks.length) return undefined;
+  return masks.reduce((all, line) => all | BigInt(`0x${line.split(/\s+/)[1]}`), 0n);
+}
+
+function isIn(mask: bigint, signal: number): boolean {
+  return ((mask >> BigInt(signal - 1)) & 1n) === 1n;
+}
+
+/** What its descriptors are: paths, `socket:[INODE]`, `pipe:[INODE]`. Undefined for another user's. */
+function openFiles({ pid }: Process): string[] | undefined {
+  try {
+    const fds = fs.readdirSync(`/proc/${pid}/fd`);
+    return fds.map((fd) => linkTarget(`/proc/${pid}/fd/${fd}`));
+  } catch {
+    return undefined;
+  }
+}
+
+function linkTarget(path: string): string {
+  try {
+    return fs.readlinkSync(path);
+  } catch {
+    return "";
+  }
+}
+
+/** The sockets at which something may arrive, by `socket:[INODE]`: tcp(7), udp(7), unix(7). */
+function openSockets(): Map<string, Place> {
+  const sockets = new Map<string, Place>();
+  const rows = (name: string) =>
+    contents(`/proc/net/${name}`)
+      .split("\n")
+      .slice(1)
+      .map((row) => row.trim().split(/\s+/));
+  const portOf = (address = "") => Number.parseInt(address.split(":")[1] ?? "", 16);
+  for (const name of ["tcp", "tcp6", "udp", "udp6"])
+    for (const [, local, , state, , , , , , inode] of rows(name)) {
+      if (name.startsWith("tcp") && state === "0A") sockets.set(`socket:[${inode}]`, portOf(local));
+      if (name.startsWith("udp") && state === "07") sockets.set(`socket:[${inode}]`, "udp");
+    }
+  for (const [, , , flags, , , inode, path = ""] of rows("unix"))
+    if (flags === "00010000") sockets.set(`socket:[${inode}]`, path);
+  return sockets;
+}
+
+type Sockets = ReturnType<typeof openSockets>;
+
+/** Where it listens, ports first, and whether it carries packets or files. Undefined if nobody tells. */
+function whereListens({ tree }: Child, sockets: () => Sockets) {
+  const files = tree.flatMap((p) => openFiles(p) ?? []);
+  if (!files.length) return undefined;
+  const open = files.flatMap((file) => (isSocket(file) && sockets().get(file)) || []);
+  const carries = [...open, ...files].some((it) => DEVICES.includes(`${it}`));
+  const places = [...new Set(open)].filter((place) => place !== "udp");
+  places.sort((a, b) => Number(typeof a === "string") - Number(typeof b === "string"));
+  return { places, carries };
+}
+
+const DEVICES = ["udp", "/dev/fuse", "/dev/net/tun"];
+
+function isFifo(path: string): boolean {
+  try {
+    return fs.statSync(path).isFIFO();
+  } catch {
+    return false;
+  }
+}
+
+function isSocket(file: string): boolean {
+  return file.startsWith("socket:");
+}
+
+function lazily<T>(make: () => T): () => T {
+  let made: T | undefined;
+  return () => {
+    made ??= make();
+    return made;
+  };
+}
+
+function isListening(p: Process, sockets: () => Sockets): boolean {
+  return openFiles(p)?.some((file) => isSocket(file) && sockets().has(file)) ?? false;
+}
+
+/** By place, whom /proc shows to listen there and to be in no row's tree, where no row's does. */
+function listenersOutside(): Map<Place, Process> {
+  const sockets = openSockets();
+  const ours = new Set(children.flatMap(({ tree }) => tree.map(({ id }) => id)));
+  const placesOf = (p: Process) => (openFiles(p) ?? []).flatMap((file) => sockets.get(file) ?? []);
+  const all = processes() ?? [];
+  const outside = all.filter(({ id }) => !ours.has(id));
+  const holders = new Map(outside.flatMap((p) => placesOf(p).map((place) => [place, p])));
+  for (const child of children)
+    for (const place of child.tree.flatMap(placesOf)) holders.delete(place);
+  return holders;
+}
+
+function anothers({ name, pid }: Process): string {
+  return `${name} (pid ${pid}) is another user's`;
+}
+
+/** kill(2), and what it found. */
+function send(pid: number, signal: number): { there: boolean; denied: boolean } {
+  try {
+    process.kill(pid, signal);
+    return { there: true, denied: false };
+  } catch (error) {
+    const denied = codeOf(error) === "EPERM"; // there, but another user's
+    return { there: denied, denied };
+  }
+}
+
+/** The kernel's count of processes that it killed for want of memory. */
+function oomKills(): number {
+  const events = cgroup("memory", "memory.oom_control", "memory.events");
+  return Number(/^oom_kill (\d+)/m.exec(events)?.[1] ?? 0);
+}
+
+/** Whether somebody has set one: the kernel's own is half of the threads that it can count. */
+function hasProcessLimit(): boolean {
+  const [, most] = /^Max processes +(\d+)/m.exec(contents("/proc/self/limits")) ?? [];
+  const usual = Math.floor(Number(contents("/proc/sys/kernel/threads-max")) / 2);
+  return Number(most) < usual || /^\d/.test(cgroup("pids", "pids.max"));
+}
+
+/** The first of these files that this container's cgroup has: v1 or v2, own mount or the host's. */
+function cgroup(controller: string, ...names: string[]): string {
+  const own = contents("/proc/self/cgroup");
+  const v1 = new RegExp(`:(?:.*,)?${controller}(?:,.*)?:(.*)`).exec(own)?.[1] ?? "";
+  const v2 = /^0::(.*)/m.exec(own)?.[1] ?? "";
+  for (const place of [`/${controller}${v1}`, `/${controller}`, v2, ""])
+    for (const name of names) {
+      const text = contents(`/sys/fs/cgroup${place}/${name}`);
+      if (text) return text;
+    }
+  return "";
+}
+
+function contents(path: string): string {
+  try {
+    return fs.readFileSync(path, "utf8");
+  } catch {
+    return "";
+  }
+}
+
+/** The CPUs that the container may use: those of its set, and no more than its quota pays for. */
+function cpus(): number {
+  const max = cgroup("cpu", "cpu.max", "cpu.cfs_quota_us"); // "50000 100000", "max 100000"; "-1"
+  const [quota = 0, period = 0] = `${max} ${cgroup("cpu", "cpu.cfs_period_us")}`
+    .split(/\s+/)
+    .map(Number);
+  const paid = quota > 0 ? Math.ceil(quota / period) : Number.POSITIVE_INFINITY;
+  return Math.min(availableParallelism(), paid);
+}
+
+const ownExitCode = await main(process.argv.slice(2)).catch((error) => {
   say(`${error.message}: cannot go on`, "ERROR");
   return 1;
 });
 await flushed();
-process.exit(code);
+process.exit(ownExitCode);
