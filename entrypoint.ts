@@ -313,37 +313,40 @@ function probedPlace({ place }: Row): Place {
   return place ?? settings.port;
 }
 
-/** Whether it listened, or ended, within `limit` seconds. Tells what is being waited for. */
+/** Whether it listened, or ended, within `limit` seconds. Tells of it after 2 s, 10 s and each 30 s. */
 async function waitUntilListens(child: Child, limit: number): Promise<boolean> {
-  const { row } = child;
-  const where = placeName(probedPlace(row));
   const since = performance.now();
-  const remaining = () => limit * 1000 - (performance.now() - since);
-  const waitedFor = isWaitedFor(row);
-  let toldOf = !waitedFor; // that it listens somewhere else
-  for (let next = waitedFor ? 10_000 : Number.POSITIVE_INFINITY; remaining() > 0 && !ending; ) {
-    // Those behind it wait for 1 % longer at most; for the last nobody waits.
-    const [share, most] = waitedFor ? [0.01, 250] : [0.1, 1000];
-    const pause = Math.min(Math.max((performance.now() - since) * share, 2), most);
-    await sleep(Math.min(pause, Math.max(remaining(), 1)));
-    const address = child.end ? undefined : await answersAt(probedPlace(row));
+  const most = limit * 1000;
+  // Those behind it wait for 1 % longer at most; for the last nobody waits.
+  const isNeeded = isWaitedFor(child.row);
+  const [share, longest] = isNeeded ? [0.01, 250] : [0.1, 1000];
+  let tellAt = isNeeded ? 2000 : Number.POSITIVE_INFINITY;
+  for (let waited = 0; waited < most && !ending; waited = performance.now() - since) {
+    if (waited >= tellAt) {
+      tellOfWaiting(child, waited);
+      tellAt = tellAt < 10_000 ? 10_000 : tellAt + 30_000;
+    }
+    await sleep(Math.min(Math.max(waited * share, 2), longest, most - waited));
+    const address = child.end ? undefined : await answersAt(probedPlace(child.row));
     if (address) isUpAt(child, address);
     if (child.end || address) return true;
-    const waited = performance.now() - since;
-    if (!toldOf && waited > 2000) {
-      const there = placesNow(child) ?? [];
-      const others = there.map(placeName).join(" and ");
-      if (others && !there.includes(probedPlace(row)))
-        say(`${row.name}: does not listen on ${where} yet; it listens on ${others}`);
-      toldOf = true; // and without advice: it may be a debugger's
-    }
-    if (waited > next) {
-      const what = `does not answer on ${where} after ${duration(waited)}, waiting`;
-      say(`${row.name}: ${what}${hintForPlace(child)}`);
-      next += 30_000;
-    }
   }
   return Boolean(child.end);
+}
+
+function tellOfWaiting(child: Child, waited: number): void {
+  const { name } = child.row;
+  const where = placeName(probedPlace(child.row));
+  const there = placesNow(child) ?? [];
+  if (waited >= 10_000)
+    say(
+      `${name}: does not answer on ${where} after ${duration(waited)}, waiting${hintForPlace(child)}`,
+    );
+  else if (there.length && !there.includes(probedPlace(child.row)))
+    // Without advice: it may be a debugger's.
+    say(
+      `${name}: does not listen on ${where} yet; it listens on ${there.map(placeName).join(" and ")}`,
+    );
 }
 
 function isUpAt(child: Child, address: string): void {
@@ -389,7 +392,7 @@ async function checkPlace({ name, place, release }: Row): Promise<End | undefine
   return undefined;
 }
 
-/** One line when all are up. The last one is waited for for nothing else, and not for long. */
+/** One line when all are up. The last one is looked at for the time it takes, 10 s at most. */
 async function tellWhenReady(): Promise<void> {
   const last = children.at(-1);
   if (!last || last.row.release) return;
@@ -1340,7 +1343,7 @@ function writeNginxConf(address = appAddress): void {
   if (part.length && !isWhole) putFile(PARAMS, PROXY_PARAMS);
   if (part.length && !isWhole) putFile("modules-of-the-image", nginxModules().join("\n"));
   bringFiles(part);
-  if (hasDirective(part, "server")) values.NGINX_VARIABLES = PROXY_VARIABLES;
+  if (hasDirective(part, "server")) values.NGINX_VARIABLES += PROXY_VARIABLES;
   const ours = fillIn(NGINX_TEMPLATE, values);
   const daemon = hasDirective(part, "daemon") ? "" : values.NGINX_DAEMON;
   const whole = `${daemon}\ninclude main/ENTRYPOINT_NGINX;\n`;
@@ -1566,9 +1569,9 @@ function nginxValues() {
     NGINX_DESCRIPTORS: files && `worker_rlimit_nofile ${files};`,
     NGINX_LISTEN: `listen ${port};${ipv6 ? ` listen [::]:${port};` : ""}`,
     NGINX_APP: typeof appPort === "string" ? `"unix:${appPort}"` : `${host}:${appPort}`,
-    NGINX_VARIABLES: "",
+    NGINX_VARIABLES: settings.static.includes("$") ? 'geo $dollar { default "$"; }' : "",
     NGINX_TRACE: settings.log === "json" && env.GOOGLE_CLOUD_PROJECT ? TRACE_HEADERS : "",
-    NGINX_STATIC: settings.static.replace(/["\\]/g, "\\$&"),
+    NGINX_STATIC: settings.static.replace(/["\\]/g, "\\$&").replaceAll("$", () => `\${dollar}`),
     NGINX_STATIC_DATES: mtime && mtime.getFullYear() < 1990 ? WITHOUT_DATES : "",
   };
 }
