@@ -148,21 +148,6 @@ function readProcfile(path: string): Row[] {
   return inOrderOfStart(rows);
 }
 
-// What a file seems to be that has such a line. coming-from.md shows the Procfile for each.
-const OTHER_FILES: [RegExp, string][] = [
-  [/^\[\w+:?.*\]$|^\w+ *=|%\(\w+\)/, "supervisord's or systemd's file"],
-  [/^(FROM|RUN|CMD|COPY|ENTRYPOINT|ENV)\s/, "a Dockerfile"],
-  [/^(- |[\w.-]+:\s*$|---$)/, "YAML, as compose's"],
-  [/^(#!|set -|export |exec |trap |wait\b|.* &$)/, "a shell's script"],
-];
-
-function cureFor(line: string, above: string): string {
-  if (above.endsWith("\\") || /<<-?\s*["']?\w/.test(above))
-    return ": a process has one line: write it as one, or as a script";
-  const [, kind] = OTHER_FILES.find(([pattern]) => pattern.test(line)) ?? [];
-  return kind ? `: this seems to be ${kind}, see coming-from.md` : "";
-}
-
 /** Jobs first. A front that stands above its app would answer 502: it starts directly behind that. */
 function inOrderOfStart(rows: Row[]): Row[] {
   const [fronts, others] = [
@@ -334,21 +319,6 @@ async function waitUntilListens(child: Child, limit: number): Promise<boolean> {
   return Boolean(child.end);
 }
 
-function tellOfWaiting(child: Child, waited: number): void {
-  const { name } = child.row;
-  const where = placeName(probedPlace(child.row));
-  const there = placesNow(child) ?? [];
-  if (waited >= 10_000)
-    say(
-      `${name}: does not answer on ${where} after ${duration(waited)}, waiting${hintForPlace(child)}`,
-    );
-  else if (there.length && !there.includes(probedPlace(child.row)))
-    // Without advice: it may be a debugger's.
-    say(
-      `${name}: does not listen on ${where} yet; it listens on ${there.map(placeName).join(" and ")}`,
-    );
-}
-
 function isUpAt(child: Child, address: string): void {
   child.upAfter = performance.now() - child.startedAt;
   if (address !== appAddress && child.row.place === settings.appPort) writeNginxConf(address);
@@ -356,26 +326,6 @@ function isUpAt(child: Child, address: string): void {
 
 function placeName(place: Place): string {
   return typeof place === "number" ? `port ${place}` : place;
-}
-
-/** What to do about it, in the words of its line: where it listens instead, if that is one place. */
-function hintForPlace(child: Child): string {
-  const { command } = child.row;
-  const place = probedPlace(child.row);
-  const there = placesNow(child);
-  if (!there) return ": it must listen on $PORT";
-  const [instead, ...more] = there;
-  if (!instead) return ": it listens nowhere yet, and must listen on $PORT";
-  if (there.includes(place)) return ": it listens, but no connection gets there: is lo up?";
-  const where = `: it listens on ${there.map(placeName).join(" and ")}`;
-  if (more.length) return where;
-  if (instead !== settings.port) {
-    const variable = /\$\{?APP_PORT\b/.test(command) ? "set APP_PORT" : "write PORT";
-    return `${where}: ${variable}=${instead}, or let it listen on $PORT`;
-  }
-  if (command.includes(`${instead}`)) return `${where}: write ${place} in place of ${instead}`;
-  if (/\$\{?PORT\b/.test(command)) return `${where}, as sh fills in $PORT: write ${place} there`;
-  return `${where}: it must listen on $PORT`;
 }
 
 /** What ends the container before it starts: another program at its place. */
@@ -429,34 +379,6 @@ function firstEnd(): Promise<End> {
 /** Its last words come before ours. What it leaves in its group may be a `tee` that still writes. */
 async function lastWords(child: Child | undefined): Promise<void> {
   await within(PATIENCE, child?.logs);
-}
-
-function hintFor(end: End): string {
-  const { child, code } = end;
-  if (child && code === 0) return hintForDone(child, end);
-  if (code !== 137 || oomKills() <= oomKillsBefore()) return "";
-  const limit = Number(cgroup("memory", "memory.limit_in_bytes", "memory.max")) / 2 ** 20;
-  return `: out of memory, the limit is ${Math.round(limit)} MiB; raise it or use less`;
-}
-
-/** What may be meant by one that has ended with 0. One that is alone may be meant as it is. */
-function hintForDone(child: Child, { after = 0 }: End): string {
-  const { command } = child.row;
-  const atOnce = after < 1000;
-  if (/[^&]&\s*$/.test(command))
-    return ": the & at the end of its line puts it into the background: leave that out";
-  if (livesOn(child)) return `: it lives on in the background; ${FOREGROUND}`;
-  if (atOnce && /\bnginx\b|\bservice\b|daemon/.test(command)) return `: ${FOREGROUND}`;
-  if (!table.some((row) => row !== child.row && !row.release)) return "";
-  return atOnce
-    ? ": it was done at once; make a one-off command a `release:` line, and leave out a line for a build or a shell"
-    : ", and so the container ends; it may end alone as `release:`, or with `; exec sleep infinity` behind it";
-}
-
-/** Whether it has daemonized: its group is still there, or its place still answers. */
-function livesOn(child: Child): boolean {
-  lookAtTrees();
-  return !isGone(child) || listenersOutside().has(probedPlace(child.row));
 }
 
 // ---- stop: who serves others is asked last, all others at once. A signal asks for it, or the first
@@ -864,6 +786,41 @@ function holderOf(place: Place, some: Child[]): Child | undefined {
   return some.find((child) => whereListens(child, sockets)?.places.includes(place));
 }
 
+function tellOfWaiting(child: Child, waited: number): void {
+  const { name } = child.row;
+  const where = placeName(probedPlace(child.row));
+  const there = placesNow(child) ?? [];
+  if (waited >= 10_000)
+    say(
+      `${name}: does not answer on ${where} after ${duration(waited)}, waiting${hintForPlace(child)}`,
+    );
+  else if (there.length && !there.includes(probedPlace(child.row)))
+    // Without advice: it may be a debugger's.
+    say(
+      `${name}: does not listen on ${where} yet; it listens on ${there.map(placeName).join(" and ")}`,
+    );
+}
+
+/** What to do about it, in the words of its line: where it listens instead, if that is one place. */
+function hintForPlace(child: Child): string {
+  const { command } = child.row;
+  const place = probedPlace(child.row);
+  const there = placesNow(child);
+  if (!there) return ": it must listen on $PORT";
+  const [instead, ...more] = there;
+  if (!instead) return ": it listens nowhere yet, and must listen on $PORT";
+  if (there.includes(place)) return ": it listens, but no connection gets there: is lo up?";
+  const where = `: it listens on ${there.map(placeName).join(" and ")}`;
+  if (more.length) return where;
+  if (instead !== settings.port) {
+    const variable = /\$\{?APP_PORT\b/.test(command) ? "set APP_PORT" : "write PORT";
+    return `${where}: ${variable}=${instead}, or let it listen on $PORT`;
+  }
+  if (command.includes(`${instead}`)) return `${where}: write ${place} in place of ${instead}`;
+  if (/\$\{?PORT\b/.test(command)) return `${where}, as sh fills in $PORT: write ${place} there`;
+  return `${where}: it must listen on $PORT`;
+}
+
 /** What listens without a word of it in its line was not waited for, or nobody finds it. */
 function warnOfPlaces(sockets = lazily(openSockets)): void {
   if (placesToldOf) return;
@@ -959,6 +916,34 @@ function firstBytes(path: string): string {
     fs.closeSync(fd);
   } catch {} // it may be executed and not read
   return bytes.toString();
+}
+
+function hintFor(end: End): string {
+  const { child, code } = end;
+  if (child && code === 0) return hintForDone(child, end);
+  if (code !== 137 || oomKills() <= oomKillsBefore()) return "";
+  const limit = Number(cgroup("memory", "memory.limit_in_bytes", "memory.max")) / 2 ** 20;
+  return `: out of memory, the limit is ${Math.round(limit)} MiB; raise it or use less`;
+}
+
+/** What may be meant by one that has ended with 0. One that is alone may be meant as it is. */
+function hintForDone(child: Child, { after = 0 }: End): string {
+  const { command } = child.row;
+  const atOnce = after < 1000;
+  if (/[^&]&\s*$/.test(command))
+    return ": the & at the end of its line puts it into the background: leave that out";
+  if (livesOn(child)) return `: it lives on in the background; ${FOREGROUND}`;
+  if (atOnce && /\bnginx\b|\bservice\b|daemon/.test(command)) return `: ${FOREGROUND}`;
+  if (!table.some((row) => row !== child.row && !row.release)) return "";
+  return atOnce
+    ? ": it was done at once; make a one-off command a `release:` line, and leave out a line for a build or a shell"
+    : ", and so the container ends; it may end alone as `release:`, or with `; exec sleep infinity` behind it";
+}
+
+/** Whether it has daemonized: its group is still there, or its place still answers. */
+function livesOn(child: Child): boolean {
+  lookAtTrees();
+  return !isGone(child) || listenersOutside().has(probedPlace(child.row));
 }
 
 function notStarted(what: string, code: string): string {
@@ -1327,6 +1312,21 @@ function carried(): string {
 
 function quoted(word: string): string {
   return /^[\w./:@%+,=-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+}
+
+// What a file seems to be that has such a line. coming-from.md shows the Procfile for each.
+const OTHER_FILES: [RegExp, string][] = [
+  [/^\[\w+:?.*\]$|^\w+ *=|%\(\w+\)/, "supervisord's or systemd's file"],
+  [/^(FROM|RUN|CMD|COPY|ENTRYPOINT|ENV)\s/, "a Dockerfile"],
+  [/^(- |[\w.-]+:\s*$|---$)/, "YAML, as compose's"],
+  [/^(#!|set -|export |exec |trap |wait\b|.* &$)/, "a shell's script"],
+];
+
+function cureFor(line: string, above: string): string {
+  if (above.endsWith("\\") || /<<-?\s*["']?\w/.test(above))
+    return ": a process has one line: write it as one, or as a script";
+  const [, kind] = OTHER_FILES.find(([pattern]) => pattern.test(line)) ?? [];
+  return kind ? `: this seems to be ${kind}, see coming-from.md` : "";
 }
 
 // ---- nginx: the configuration that $NGINX_CONF names. The user's part is read as nginx reads it: what
