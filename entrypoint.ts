@@ -293,11 +293,6 @@ async function waitUntilUp(child: Child): Promise<End | undefined> {
   return { kind: "failure", why: `${child.row.name}: ${what}${hintForPlace(child)}`, code: 1 };
 }
 
-/** Where one asks for it: at its own place, or at the public port. */
-function probedPlace({ place }: Row): Place {
-  return place ?? settings.port;
-}
-
 /** Whether it listened, or ended, within `limit` seconds. Tells of it after 2 s, 10 s and each 30 s. */
 async function waitUntilListens(child: Child, limit: number): Promise<boolean> {
   const since = performance.now();
@@ -322,10 +317,6 @@ async function waitUntilListens(child: Child, limit: number): Promise<boolean> {
 function isUpAt(child: Child, address: string): void {
   child.upAfter = performance.now() - child.startedAt;
   if (address !== appAddress && child.row.place === settings.appPort) writeNginxConf(address);
-}
-
-function placeName(place: Place): string {
-  return typeof place === "number" ? `port ${place}` : place;
 }
 
 /** What ends the container before it starts: another program at its place. */
@@ -376,11 +367,6 @@ function firstEnd(): Promise<End> {
   return Promise.race([stopAsked.promise, ...servers.map((child) => child.exit)]);
 }
 
-/** Its last words come before ours. What it leaves in its group may be a `tee` that still writes. */
-async function lastWords(child: Child | undefined): Promise<void> {
-  await within(PATIENCE, child?.logs);
-}
-
 // ---- stop: who serves others is asked last, all others at once. A signal asks for it, or the first
 // exit. Cloud Run and `docker stop` kill after 10 s, so it takes ENTRYPOINT_GRACE, 9 s, at most. The
 // exit code is 0 when all ended as they were asked to.
@@ -413,6 +399,11 @@ async function stopAll(end: End): Promise<number> {
 async function tellOfEnd(end: End): Promise<void> {
   await lastWords(end.child);
   say(end.why + hintFor(end), end.code === 0 ? "WARNING" : "ERROR");
+}
+
+/** Its last words come before ours. What it leaves in its group may be a `tee` that still writes. */
+async function lastWords(child: Child | undefined): Promise<void> {
+  await within(PATIENCE, child?.logs);
 }
 
 /** 0, or a stop signal; a shell or a JVM reports that as 128+n. A script may do `kill 0` at its end. */
@@ -765,6 +756,15 @@ async function atOwn(at: (hostname: string) => Promise<string | undefined>) {
 
 const ownAddresses = lazily(() => Object.values(networkInterfaces()).flatMap((some) => some ?? []));
 
+/** Where one asks for it: at its own place, or at the public port. */
+function probedPlace({ place }: Row): Place {
+  return place ?? settings.port;
+}
+
+function placeName(place: Place): string {
+  return typeof place === "number" ? `port ${place}` : place;
+}
+
 /** Undefined if nobody tells. */
 function placesNow(child: Child): Place[] | undefined {
   lookAtTrees();
@@ -1053,10 +1053,6 @@ function readFile(what: string, path: string): string {
   }
 }
 
-function codeOf(error: unknown): string {
-  return error instanceof Error && "code" in error ? `${error.code}` : `${error}`;
-}
-
 /** Fills the table, or answers a call that starts nothing. */
 async function readCommandLine(argv: string[]): Promise<End | undefined> {
   const words = [...argv];
@@ -1110,10 +1106,6 @@ function warnOfNoBackend(): void {
   if (!front || table.some(isBackend) || (template && !/\bapp\b|APP_PORT/.test(template))) return;
   const where = `nginx finds nobody at APP_PORT=${appPort} and answers 502`;
   say(`${front.name}: ${where}: write PORT=$APP_PORT at the start of the app's line`, "WARNING");
-}
-
-function isDirectory(path: string): boolean {
-  return fs.existsSync(`${path}/.`);
 }
 
 /** A program that is not there may still be made by a release job. */
@@ -2640,12 +2632,20 @@ function cgroup(controller: string, ...names: string[]): string {
   return "";
 }
 
+function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error ? `${error.code}` : `${error}`;
+}
+
 function contents(path: string): string {
   try {
     return fs.readFileSync(path, "utf8");
   } catch {
     return "";
   }
+}
+
+function isDirectory(path: string): boolean {
+  return fs.existsSync(`${path}/.`);
 }
 
 /** The CPUs that the container may use: those of its set, and no more than its quota pays for. */
