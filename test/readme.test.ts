@@ -626,25 +626,6 @@ section(
   [compiled],
 );
 
-section(
-  "coming from",
-  (it) => {
-    const procfiles = fences("test/coming-from.md", "procfile");
-    for (const [i, name] of ["supervisord", "foreman", "bash", "s6-overlay"].entries())
-      it(`${name}: its Procfile has no mistake`, async (box) => {
-        const procfile = procfiles[i] ?? "";
-        for (const program of ["gunicorn", "setpriv", "bundle", "python", "nginx", "migrate.sh"])
-          for (const file of [program, `bin/${program}`])
-            fs.chmodSync(box.write(file, "#!/bin/sh\n"), 0o755);
-        box.write("Procfile", procfile);
-        const run = box.start(["--check"], { env: { PATH: `${box.dir}/bin:/usr/bin:/bin` } });
-        expect([(await run.exit()).code, run.stderr.text]).toEqual([0, ""]);
-        expect(run.stdout.lines).toHaveLength(procfile.trim().split("\n").length + 1);
-      });
-  },
-  [compiled],
-);
-
 // ---- All pages
 
 const pages = [".", "test"].flatMap((folder) =>
