@@ -122,8 +122,9 @@ function programs(box: Box): string {
     node,
     entrypoint: path.join(root, "dist/entrypoint"),
     "php-fpm": `/usr/sbin/${newest("/usr/sbin", /^php-fpm\d/)}`,
-    initdb: `${postgres}/initdb`,
-    postgres: `${postgres}/postgres`,
+    ...Object.fromEntries(
+      ["initdb", "postgres", "pg_isready", "psql"].map((name) => [name, `${postgres}/${name}`]),
+    ),
   }))
     fs.symlinkSync(file, path.join(bin, name));
   return bin;
@@ -539,6 +540,46 @@ section(
         expect(stopMs).toBeLessThan(7500); // before the last fifth of ENTRYPOINT_GRACE
         expect(await request).not.toStartWith("200");
       });
+
+    it(
+      "postgres: comes up after a kill -9 with a million rows not on the disk, five of five",
+      async (box) => {
+        const { env, user, port } = await layOut(box, "postgres", { check: says("") });
+        const url = `http://127.0.0.1:${port}`;
+        const wrap = (command: string[]) => as(user, command);
+        const [, inner] = /postgres -p (\d+)/.exec(box.read("Procfile")) ?? [];
+        const psql = [
+          "psql",
+          "-h",
+          "127.0.0.1",
+          "-p",
+          `${inner}`,
+          "-U",
+          "app",
+          "-d",
+          "postgres",
+          "-c",
+        ];
+        const rows =
+          "create table if not exists big (n int); insert into big select generate_series(1, 1e6)";
+        for (let round = 1; round <= 5; round++) {
+          const run = box.start([], { env, wrap });
+          await run.line(/entrypoint \| ready in .*\bapp \d/, 2 * 60_000);
+          expect(await ask(url)).toBe(`200 request ${round}\n`);
+          const filled = Bun.spawnSync(as(user, [...psql, rows]), { env });
+          expect(filled.exitCode).toBe(0);
+          process.kill(await run.descendant(/^postgres -p/), "SIGKILL");
+          expect((await run.exit()).code).toBe(137);
+        }
+        const run = box.start([], { env, wrap });
+        await run.line(/^db +\| .*redo done/, 2 * 60_000);
+        await run.line(/entrypoint \| ready in/, 2 * 60_000);
+        const count = Bun.spawnSync(as(user, [...psql, "select count(*) from big"]), { env });
+        expect(`${count.stdout}`).toContain("5000000");
+        await run.stopsWell();
+      },
+      10 * 60_000,
+    );
 
     it("worker: a migration that fails starts nothing", async (box) => {
       const recipe: Recipe = { prepare: (box) => box.write("tmp/app.db", "no"), check: says("") };
