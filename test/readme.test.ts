@@ -356,7 +356,7 @@ describe("images of the README", () => {
     expect(Config).toMatchObject({ Cmd: null, StopSignal: "SIGUSR1" });
 
     const [, cmd] = /`(CMD \["docker-entrypoint\.sh", .*?\])`/.exec(readme) ?? [];
-    const [, signal] = /^ +`(STOPSIGNAL SIGTERM)`/m.exec(readme) ?? [];
+    const [, signal] = /write `(STOPSIGNAL SIGTERM)`/.exec(readme) ?? [];
     const serving = cmd?.replace(
       '"python", "app.py"',
       '"env", "BUN_BE_BUN=1", "entrypoint", "x.ts"',

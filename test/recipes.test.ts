@@ -14,6 +14,7 @@ import {
   bun,
   compiled,
   eventually,
+  fences,
   freePort,
   hasNamespaces,
   isRoot,
@@ -72,7 +73,7 @@ const installs = /^(?:.* )?(apt-get|pip|npm|gem|docker-php-ext-install) (?:insta
 // ---- A recipe laid out in a box, which stands for its container
 
 /** The ports inside a container, where it is alone. Here each becomes one that is free. */
-const innerPorts = [5432, 6379, 8082, 8888, 11211, 50051];
+const innerPorts = [3306, 5432, 5900, 6379, 8082, 8888, 11211, 50051];
 
 interface Image {
   env: Record<string, string>;
@@ -278,6 +279,46 @@ createServer((request, response) => {
 const recipes: Record<string, Recipe> = {
   haproxy: { check: says("200 hello\n"), slow: few },
   caddy: { check: says("200 hello\n"), slow: few },
+  "caddy-two": {
+    check: async ({ url }) => {
+      expect(await ask(url)).toBe("200 app\n");
+      expect(await ask(`${url}/api/x`)).toBe("200 api\n");
+    },
+    slow: ["/slow/0.5", "/api/slow/0.5"],
+  },
+  spa: {
+    check: async (cooked) => {
+      const page = fs.readFileSync(path.join(folder, "spa/public/index.html"), "utf8");
+      await fromNginx(cooked, "/", page, "no-cache");
+      await fromNginx(cooked, "/a/path/of/the/app", page, "no-cache");
+      const forever = "public, max-age=31536000, immutable";
+      await fromNginx(cooked, "/assets/site-0123.css", css, forever);
+      expect(await ask(`${cooked.url}/assets/gone.css`)).toStartWith("404 ");
+      expect(await ask(`${cooked.url}/api/x`)).toBe("200 api\n");
+    },
+    slow: ["/api/slow/0.5", "/api/slow/0.5"],
+  },
+  mariadb: {
+    backend: "db",
+    check: async ({ url }) => {
+      expect(await ask(url)).toBe("200 request 1\n");
+      expect(await ask(url)).toBe("200 request 2\n");
+    },
+    slow: two,
+  },
+  desktop: {
+    words: { 97: "397", 6097: "6397" },
+    check: async ({ url }) => {
+      expect(await ask(`${url}/vnc.html`)).toStartWith("200 ");
+      const socket = new WebSocket(`${url.replace("http", "ws")}/websockify`, "binary");
+      socket.binaryType = "arraybuffer";
+      const { promise, resolve, reject } = Promise.withResolvers<string>();
+      socket.onmessage = ({ data }) => resolve(new TextDecoder().decode(data));
+      socket.onerror = () => reject(new Error("no WebSocket"));
+      expect(await promise).toStartWith("RFB 003.");
+      socket.close();
+    },
+  },
   varnish: {
     check: async ({ url }) => {
       expect(await ask(url)).toBe("200 hello\n");
@@ -580,6 +621,30 @@ section(
       },
       10 * 60_000,
     );
+
+    it("redis: an app that waits for a million keys", async (box) => {
+      const [lines = ""] = fences("test/recipes/README.md", "procfile");
+      const procfile = lines.replaceAll("6379", `${await freePort()}`);
+      fs.chmodSync(box.write("app", "#!/bin/sh\nredis-cli -p $1 dbsize; exec sleep 1000\n"), 0o755);
+      const [, port] = /PORT=(\d+)/.exec(procfile) ?? [];
+      box.write("Procfile", procfile.replace("exec ./app", `exec ./app ${port}`));
+      const env = { PORT: `${await freePort()}` };
+      const first = box.start([], { env });
+      await first.line(/^app +\| 0$/);
+      const fill = [
+        "redis-cli",
+        "-p",
+        `${port}`,
+        "eval",
+        "for i = 1, 1e6 do redis.call('set', i, i) end",
+        "0",
+      ];
+      expect(Bun.spawnSync(fill).exitCode).toBe(0);
+      await first.stopsWell(); // it saves them
+      const second = box.start([], { env });
+      await second.line(/^app +\| 1000000$/);
+      await second.stopsWell();
+    });
 
     it("worker: a migration that fails starts nothing", async (box) => {
       const recipe: Recipe = { prepare: (box) => box.write("tmp/app.db", "no"), check: says("") };
