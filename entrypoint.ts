@@ -10,10 +10,11 @@ import { $, type ProcessOutput, which } from "zx/core";
 
 /** The bash script: start each in turn, `wait -n`, end the others, exit with the first one's code. */
 async function main(argv: string[]): Promise<number> {
+  avoidThreads();
   process.on("exit", leaveNothing);
   readEnvironment();
   await openOutput();
-  let end = readCommandLine(argv); // --help, --version, --check and errors start nothing
+  let end = await readCommandLine(argv); // --help, --version, --check and errors start nothing
   end ??= openRun();
   for (const row of table) {
     if (end) break;
@@ -28,6 +29,7 @@ async function main(argv: string[]): Promise<number> {
 /** A row of the table: one line of a Procfile. */
 type Row = {
   name: string;
+  where: string; // its file and line, for messages
   command: string;
   shell: string; // what `sh -c` gets: the command without what is ours of it
   environment: NodeJS.ProcessEnv; // what its line gives to all of it
@@ -79,7 +81,7 @@ const table: Row[] = [];
 const children: Child[] = []; // in the order of their start
 const ends: End[] = []; // of processes, in the order in which they came
 const stopAsked = Promise.withResolvers<End>();
-const signalled = { first: "", handledAt: Number.POSITIVE_INFINITY, killing: "" };
+const signalled = { first: "", handledAt: Number.POSITIVE_INFINITY, second: "", killing: "" };
 let ending = false; // what ends the container is known
 let graceEnds = Number.POSITIVE_INFINITY; // milliseconds, as performance.now() has them
 let directory = ""; // of this run, private
@@ -88,8 +90,9 @@ let appAddress = "127.0.0.1"; // where the app answers, for nginx
 const oomKillsBefore = once(oomKills); // asked for soon after the first start
 let placesToldOf = false; // of those who listen without a word of it in their line
 const asked = new Map<string, Asked>(); // at the stop, by id of a process
-const onTerminal = once(hasTerminal);
-const moved = { read: 0, written: 0 }; // bytes: they stand still when a reader stalls
+let onTerminal = false; // it has a controlling terminal, or had one at the start
+let bytesRead = 0; // of what the processes wrote
+const lately = { at: 0, bytes: 0 }; // milliseconds, and bytes that were read by then
 const openPipes = new Set<Pipe>(); // of which the end has not come yet
 let descriptorFlags: number[] = []; // of stdout and stderr, as they were
 let libc: Awaited<ReturnType<typeof openLibc>>; // on Bun
@@ -122,7 +125,7 @@ function commandTable(words: string[]): Row[] {
 function readProcfile(path: string): Row[] {
   const rows: Row[] = [];
   const holders: Holders = new Map();
-  let continued = "";
+  let above = "";
   for (const [i, text] of read("", path).split(/\r?\n/).entries()) {
     const line = text.trimStart();
     if (!line || line.startsWith("#")) continue;
@@ -130,19 +133,34 @@ function readProcfile(path: string): Row[] {
     const [, name, command = ""] = /^([\w-]+):\s*(.*)$/.exec(line) ?? [];
     if (!name)
       problems.push(
-        `${where}must be \`name: command\`, name of letters, digits, _ and -${continued}`,
+        `${where}must be \`name: command\`, name of letters, digits, _ and -${cureFor(line, above)}`,
       );
-    else if (!command) problems.push(`${where}${name}: has no command`);
+    else if (!command) problems.push(`${where}${name}: has no command${cureFor(line, above)}`);
     else if (command.includes("\0")) problems.push(`${where}${name}: has a NUL byte`);
     else if (name !== "release" && rows.some((other) => other.name === name))
       problems.push(
         `${where}${name}: a process has this name already: join the two with &&, or rename it`,
       );
     else rows.push(readRow(where, name, command, holders));
-    continued = line.endsWith("\\") ? ": a \\ joins no lines: write one line, or a script" : "";
+    above = line;
   }
   if (!rows.length && !problems.length) problems.push(`${path}: names no process`);
   return inOrderOfStart(rows);
+}
+
+// What a file seems to be that has such a line. coming-from.md shows the Procfile for each.
+const OTHER_FILES: [RegExp, string][] = [
+  [/^\[\w+:?.*\]$|^\w+ *=|%\(\w+\)/, "supervisord's or systemd's file"],
+  [/^(FROM|RUN|CMD|COPY|ENTRYPOINT|ENV)\s/, "a Dockerfile"],
+  [/^(- |[\w.-]+:\s*$|---$)/, "YAML, as compose's"],
+  [/^(#!|set -|export |exec |trap |wait\b|.* &$)/, "a shell's script"],
+];
+
+function cureFor(line: string, above: string): string {
+  if (above.endsWith("\\") || /<<-?\s*["']?\w/.test(above))
+    return ": a process has one line: write it as one, or as a script";
+  const [, kind] = OTHER_FILES.find(([pattern]) => pattern.test(line)) ?? [];
+  return kind ? `: this seems to be ${kind}, see coming-from.md` : "";
 }
 
 /** Jobs first. A front that stands above its app would answer 502: it starts directly behind that. */
@@ -186,6 +204,15 @@ function hasOwnPlace({ place, release }: Row): boolean {
 /** What all of them share: signal handlers, a directory, an environment. */
 function openRun(): End | undefined {
   handleSignals();
+  const failure = makeDirectory();
+  if (!failure && process.pid === 1) {
+    const cure = "put tini in front of it, or use docker run --init";
+    say(`runs as PID 1, so zombies are not reaped: ${cure}`, "WARNING");
+  }
+  return failure;
+}
+
+function makeDirectory(): End | undefined {
   try {
     directory = fs.mkdtempSync(join(resolve(tmpdir()), "entrypoint-"));
     const NGINX_CONF = join(directory, "nginx.conf");
@@ -197,10 +224,6 @@ function openRun(): End | undefined {
     const cure = "mount a tmpfs on /tmp or let TMPDIR name a directory to write in";
     const why = `${tmpdir()}: cannot be written in (${codeOf(error)}): ${cure}`;
     return { kind: "failure", why, code: 2 };
-  }
-  if (process.pid === 1) {
-    const cure = "put tini in front of it, or use docker run --init";
-    say(`runs as PID 1, so zombies are not reaped: ${cure}`, "WARNING");
   }
   return undefined;
 }
@@ -248,11 +271,11 @@ function launch(row: Row): Child {
     row,
     pid: leader.pid ?? 0,
     startedAt,
-    exit: leader.then((output) => ended(child, output)),
+    exit: Promise.resolve(leader).then((output) => ended(child, output)), // zx's own are slow
     end: undefined,
     sent: new Set(),
     logs: Promise.all(
-      pipes ? [follow(pipes.out, stdout, row), follow(withCures(pipes.err, row), stderr, row)] : [],
+      pipes ? [follow(pipes.out, stdout, row), follow(withCure(pipes.err, row), stderr, row)] : [],
     ),
     upAfter: undefined,
     tree: [],
@@ -305,12 +328,14 @@ async function waitUntilListens(child: Child, limit: number): Promise<boolean> {
     if (child.end || address) return true;
     const waited = performance.now() - since;
     if (!toldOf && waited > 2000) {
-      const others = placesNow(child).map(placeName).join(" and ");
-      if (others) say(`${row.name}: does not listen on ${where} yet; it listens on ${others}`);
+      const there = placesNow(child);
+      const others = there.map(placeName).join(" and ");
+      if (others && !there.includes(probedPlace(row)))
+        say(`${row.name}: does not listen on ${where} yet; it listens on ${others}`);
       toldOf = true; // and without advice: it may be a debugger's
     }
     if (waited > next) {
-      const what = `does not listen on ${where} after ${duration(waited)}, waiting`;
+      const what = `does not answer on ${where} after ${duration(waited)}, waiting`;
       say(`${row.name}: ${what}${hintForPlace(child)}`);
       next += 30_000;
     }
@@ -336,6 +361,7 @@ function hintForPlace(child: Child): string {
   if (!there) return ": it must listen on $PORT";
   const [instead, ...more] = there;
   if (!instead) return ": it listens nowhere yet, and must listen on $PORT";
+  if (there.includes(place)) return ": it listens, but no connection gets there: is lo up?";
   const where = `: it listens on ${there.map(placeName).join(" and ")}`;
   if (more.length) return where;
   if (instead !== settings.port) {
@@ -377,7 +403,7 @@ async function tellWhenReady(): Promise<void> {
   }
   const times = children.map(({ row, upAfter }) => upAfter && `${row.name} ${duration(upAfter)}`);
   if (settings.ready && !front.upAfter)
-    times.push(`nobody listens on ${placeName(probedPlace(last.row))} yet`);
+    times.push(`nobody answers on ${placeName(probedPlace(last.row))} yet`);
   say(`ready in ${total}: ${times.filter(Boolean).join(", ") || "waited for none"}`);
   warnOfDaemons([front]);
   freeMemory(); // a megabyte that only the start needed
@@ -400,18 +426,26 @@ async function lastWords(child: Child | undefined): Promise<void> {
   await within(PATIENCE, child?.logs);
 }
 
-function hintFor({ child, code, after = 0 }: End): string {
-  if (child && code === 0 && /[^&]&\s*$/.test(child.row.command))
-    return ": the & at the end of its line puts it into the background: leave that out";
-  if (child && code === 0 && livesOn(child))
-    return `: it lives on in the background; ${FOREGROUND}`;
-  if (child && code === 0 && after < 1000)
-    return ": it was done at once; keep a server in the foreground (nginx with `daemon off;`), make a one-off command a `release:` line, leave out a line for a build or a shell";
-  if (code === 0 && children.some(({ row, end }) => !row.release && !end))
-    return ", and so the container ends; it may end alone as `release:`, or with `; exec sleep infinity` behind it";
+function hintFor(end: End): string {
+  const { child, code } = end;
+  if (child && code === 0) return hintForDone(child, end);
   if (code !== 137 || oomKills() <= oomKillsBefore()) return "";
   const limit = Number(cgroup("memory", "memory.limit_in_bytes", "memory.max")) / 2 ** 20;
   return `: out of memory, the limit is ${Math.round(limit)} MiB; raise it or use less`;
+}
+
+/** What may be meant by one that has ended with 0. One that is alone may be meant as it is. */
+function hintForDone(child: Child, { after = 0 }: End): string {
+  const { command } = child.row;
+  const atOnce = after < 1000;
+  if (/[^&]&\s*$/.test(command))
+    return ": the & at the end of its line puts it into the background: leave that out";
+  if (livesOn(child)) return `: it lives on in the background; ${FOREGROUND}`;
+  if (atOnce && /\bnginx\b|\bservice\b|daemon/.test(command)) return `: ${FOREGROUND}`;
+  if (!table.some((row) => row !== child.row && !row.release)) return "";
+  return atOnce
+    ? ": it was done at once; make a one-off command a `release:` line, and leave out a line for a build or a shell"
+    : ", and so the container ends; it may end alone as `release:`, or with `; exec sleep infinity` behind it";
 }
 
 /** Whether it has daemonized: its group is still there, or its place still answers. */
@@ -424,43 +458,11 @@ function livesOn(child: Child): boolean {
 // exit. Cloud Run and `docker stop` kill after 10 s, so it takes ENTRYPOINT_GRACE, 9 s, at most. The
 // exit code is 0 when all ended as they were asked to.
 
-/** A stop on its way. Times are milliseconds, as performance.now() has them. */
-type Stop = {
-  left: Child[]; // in the order of the table
-  roles: Map<Child, Role>;
-  filters: Set<string>; // ids of processes
-  sockets: () => Sockets; // as they are at this look
-  halfway: number; // longer nobody waits for a front above it, nor by a port that it only seems to need
-  hurry: number; // those are told again to whom SIGTERM means "now"
-  lastCall: number; // all are asked who were not
-  deadline: number; // SIGKILL
-};
-
 /** The front holds the public port. One that is only seen to listen may be a worker with metrics. */
 type Role = "front" | "serves" | "seems to serve";
 
 const PATIENCE = 100; // milliseconds for what ends by itself once another has
 const LOOK = 4; // milliseconds until one looks at those that were asked
-
-function askToStop(signal: NodeJS.Signals, code: number): void {
-  stopAsked.resolve({ kind: "stop", why: signal, code });
-  if (!signalled.first)
-    turn().then(() => {
-      signalled.handledAt = performance.now(); // what a stop does first may take a while
-    });
-  signalled.first ||= signal;
-  // timeout(1) sends its signal twice within 0.1 ms, npm a Ctrl-C within 1 ms.
-  if (signal === signalled.first && performance.now() < signalled.handledAt + 20) return;
-  if (signal === "SIGINT" || (onTerminal() && STOPS.some((other) => other === signal))) {
-    signalled.killing = signal;
-    graceEnds = performance.now();
-  } else {
-    // A platform's: a preStop hook's, then the kubelet's, which has SIGKILL to end us.
-    const names = children.filter(({ gone }) => !gone).map(({ row }) => row.name);
-    const left = duration(Math.max(0, graceEnds - performance.now()));
-    say(`${signal}: stopping already; ${names.join(", ")} may take ${left} more`);
-  }
-}
 
 /** Ends them all, whatever it is that ends the container. Gives the exit code. */
 async function stop(end: End): Promise<number> {
@@ -470,7 +472,7 @@ async function stop(end: End): Promise<number> {
   const isCrash = end.kind !== "stop" && end.code !== 0;
   graceEnds = Math.min(graceEnds, since + settings.grace * (isCrash ? 500 : 1000));
   if (end.kind !== "stop") {
-    await Promise.all([tell(end), drain(end)]); // what lives on is told before it is asked
+    await Promise.all([tellOfEnd(end), drain(end)]); // what lives on is told before it is asked
     return end.code;
   }
   const killed = await drain(end);
@@ -481,7 +483,7 @@ async function stop(end: End): Promise<number> {
   return code;
 }
 
-async function tell(end: End): Promise<void> {
+async function tellOfEnd(end: End): Promise<void> {
   await lastWords(end.child);
   say(end.why + hintFor(end), end.code === 0 ? "WARNING" : "ERROR");
 }
@@ -510,7 +512,9 @@ async function drain(end: End): Promise<boolean> {
     for (const child of plan.left)
       if (isNext(child, plan, now) && child !== busy) askTree(child, plan);
     const exits = plan.left.filter((child) => !child.end).map((child) => child.exit);
-    if (!(await within(wait, Promise.race(exits)))) look();
+    if (await within(wait, Promise.race(exits)))
+      await turn(); // many may end at once
+    else look();
     const before = plan.left.length;
     plan.left = plan.left.filter((child) => !isGone(child));
     if (plan.left.length < before) wait = LOOK;
@@ -518,28 +522,30 @@ async function drain(end: End): Promise<boolean> {
   return false;
 }
 
-function planOfStop(): Stop {
+/** What is known when the stop begins. Times are milliseconds, as performance.now() has them. */
+function planOfStop() {
   const since = performance.now();
   const total = graceEnds - since;
+  const sockets = once(openSockets);
   look();
-  const left = table.flatMap((row) => children.filter((child) => child.row === row));
-  const plan: Stop = {
-    left: left.filter((child) => !isGone(child)),
-    roles: new Map(),
-    filters: new Set(),
-    sockets: once(openSockets),
-    halfway: since + total / 2,
-    hurry: graceEnds - Math.min(1500, total / 2),
-    lastCall: graceEnds - Math.min(1000, total / 5),
-    deadline: graceEnds,
+  const inTable = table.flatMap((row) => children.filter((child) => child.row === row));
+  const left = inTable.filter((child) => !isGone(child));
+  return {
+    left, // in the order of the table
+    roles: rolesOf(left, sockets),
+    filters: new Set(left.flatMap(({ tree }) => filtersOf(tree, sockets))), // ids of processes
+    sockets, // as they are at this look
+    halfway: since + total / 2, // who only seems to be needed, or stands below the front, waits no longer
+    hurry: graceEnds - Math.min(1500, total / 2), // some are told again, to whom SIGTERM means "now"
+    lastCall: graceEnds - Math.min(1000, total / 5), // all are asked who were not
+    deadline: graceEnds, // SIGKILL
   };
-  plan.roles = rolesOf(plan);
-  plan.filters = new Set(plan.left.flatMap(({ tree }) => filtersOf(tree, plan.sockets)));
-  return plan;
 }
 
+type Stop = ReturnType<typeof planOfStop>;
+
 /** What /proc shows when the stop begins. Who is not in it serves nobody. */
-function rolesOf({ left, sockets }: Stop): Map<Child, Role> {
+function rolesOf(left: Child[], sockets: () => Sockets): Map<Child, Role> {
   const roles = new Map<Child, Role>();
   const listening: Child[] = []; // with no word of it in its line
   const fronts: Child[] = [];
@@ -640,7 +646,9 @@ function readEnvironment(): void {
   settings.appPort = placeOf(setting("APP_PORT", isPlace, PLACE) ?? `${appPort}`);
   settings.grace = Number(setting("ENTRYPOINT_GRACE", isSeconds, SECONDS) ?? grace);
   settings.ready = Number(setting("ENTRYPOINT_READY", isSeconds, SECONDS) ?? ready);
-  const usual = env.K_SERVICE || env.CLOUD_RUN_JOB ? "json" : log;
+  // Knative sets K_SERVICE as well; Cloud Run is no Kubernetes.
+  const isCloudRun = (env.K_SERVICE || env.CLOUD_RUN_JOB) && !env.KUBERNETES_SERVICE_HOST;
+  const usual = isCloudRun ? "json" : log;
   settings.log = (setting("ENTRYPOINT_LOG", isLog, "text, json or raw") as typeof log) ?? usual;
   settings.static = resolve(env.ENTRYPOINT_STATIC || settings.static);
   readTemplate();
@@ -694,7 +702,7 @@ function codeOf(error: unknown): string {
 }
 
 /** Fills the table, or answers a call that starts nothing. */
-function readCommandLine(argv: string[]): End | undefined {
+async function readCommandLine(argv: string[]): Promise<End | undefined> {
   const words = [...argv];
   let path: string | undefined;
   let check = false;
@@ -714,6 +722,7 @@ function readCommandLine(argv: string[]): End | undefined {
   else if (!problems.length) problems.push("no COMMAND and no Procfile; see entrypoint --help");
   checkSettings();
   if (check) for (const row of table) lookFor(row);
+  if (check) await tryOut();
   for (const problem of problems) say(problem, "ERROR");
   if (problems.length) return answer("", 2);
   warnOfNoBackend();
@@ -758,10 +767,62 @@ function lookFor({ name, program, release }: Row): void {
   else say(`${missing} yet: release must make it`, "WARNING");
 }
 
+/** What sh and nginx say of it before anything runs. */
+async function tryOut(): Promise<void> {
+  const failure = makeDirectory();
+  if (failure) problems.push(failure.why);
+  else await Promise.all([checkLines(), ...table.map(checkNginx)]);
+}
+
+/** As sh reads them, without running them: in its own words. */
+async function checkLines(): Promise<void> {
+  const script = table.map(({ shell }) => `sh -n -c ${quoted(shell)}; printf '\\0%s\\n' $?`);
+  const answers = (await outcome(script.join("\n"))).matchAll(/([^\0]*)\0(\d+)\n/g);
+  for (const [i, [, said = "", code]] of [...answers].entries()) {
+    const { where = "", name = "" } = table[i] ?? {};
+    const [, words = ""] = /^(?:\S*sh: )?(?:-c: )?(?:line )?(?:\d+: )?(.*)/.exec(said) ?? [];
+    if (code !== "0") problems.push(`${where}${name}: ${words}`);
+  }
+}
+
+// Mistakes in nginx's language. All else may be there when it runs: a host, a certificate.
+const MISTAKE =
+  /^unknown (directive|"|log format)|not allowed|duplicate|unexpected|terminated|number of arg|^invalid/;
+
+/** nginx reads all, and comes to a last directive that there is not. So it opens and makes no file. */
+async function checkNginx(row: Row): Promise<void> {
+  const { name, shell, program = "" } = row;
+  if (!isFront(row) || basename(program) !== "nginx" || !shell.startsWith("exec")) return;
+  fs.appendFileSync(`${childEnv.NGINX_CONF}`, "\nend_of_check;\n");
+  const said = await outcome(`${shell} -t -e stderr`);
+  const [, what = "", file = "", line] =
+    /\[emerg\] (?:\d+#\d+: )?(.*) in (\S+):(\d+)$/m.exec(said) ?? [];
+  if (!what || what.includes("end_of_check")) return;
+  const isTheirs = /\/(main|http|server)\/ENTRYPOINT_NGINX$/.test(file);
+  const where = isTheirs ? `ENTRYPOINT_NGINX=${env.ENTRYPOINT_NGINX}` : file;
+  if (MISTAKE.test(what)) problems.push(`${name}: ${where}:${line}: ${what}`);
+  else say(`${name}: ${where}:${line}: ${what}; it must be there when it runs`, "WARNING");
+}
+
+/** All that a command of our own says, in 5 s at most: nginx looks names up. */
+async function outcome(command: string): Promise<string> {
+  const pipe = makePipe();
+  const stdio: StdioOptions = ["ignore", pipe.writeEnd, pipe.writeEnd];
+  const run = $({ ...ZX, ...bunsOwn, detached: true, env: childEnv, stdio })`${command}`;
+  fs.closeSync(pipe.writeEnd);
+  let said = "";
+  const reading = async () => {
+    for await (const chunk of pipe.source) said += Buffer.from(chunk).toString();
+    return await run;
+  };
+  if (!(await within(5000, reading())) && run.pid) send(-run.pid, SIGKILL);
+  return said;
+}
+
 function plan(): string {
   const rows = table.map((row) => [
     row.name,
-    `${row.place ?? "-"}`,
+    row.release ? "-" : `${row.place ?? "-"}`,
     row.release ? "to its end" : isWaitedFor(row) ? "until it listens" : "no",
     row.stopSignal ? nameOf(row.stopSignal) : "by program",
     row.command.replaceAll("\n", "\\n"),
@@ -819,6 +880,7 @@ function readRow(where: string, name: string, command: string, holders: Holders)
   const hasPort = !isForPart && assignmentsOf(assignments).has("PORT");
   return {
     name,
+    where,
     command,
     // As bash does by itself. In another sh the shell would stay, in front of the server.
     shell: kept + (isPlain ? `exec ${carried()}${line.replace(/^exec\s+/, "")}` : line),
@@ -895,16 +957,17 @@ const PASSED_ON = ["SIGHUP", "SIGUSR1", "SIGUSR2"] as const; // to the last proc
 const FATAL = `SIGALRM SIGVTALRM SIGPROF SIGXCPU SIGXFSZ SIGIO SIGSYS SIGABRT`.split(" ");
 
 function handleSignals(): void {
+  onTerminal = hasTerminal();
   for (const signal of STOPS) process.on(signal, () => askToStop(signal, 0));
   for (const signal of FATAL as NodeJS.Signals[])
     process.on(signal, () => askToStop(signal, 128 + signals[signal]));
   // The STOPSIGNAL of the images of Apache and PHP. On a terminal it means another size.
-  process.on("SIGWINCH", () => onTerminal() || askToStop("SIGWINCH", 0));
+  process.on("SIGWINCH", () => onTerminal || askToStop("SIGWINCH", 0));
   const ignored = signalMask("self", ["SigIgn"]) ?? 0n;
   for (const signal of PASSED_ON) {
     if (isIn(ignored, signals[signal])) continue; // nohup(1) ignores SIGHUP for us
     process.on(signal, () => {
-      if (signal === "SIGHUP" && onTerminal()) askToStop(signal, 0);
+      if (signal === "SIGHUP" && onTerminal) askToStop(signal, 0);
       else if (!ending) passOn(signal);
     });
   }
@@ -926,7 +989,7 @@ function passOn(name: NodeJS.Signals): void {
   for (const p of topDown) topDown.push(...p.below);
   const handlers = topDown.filter((p) => handles(p, signal));
   const dark = topDown.slice(0, 1).filter((p) => signalMask(p.pid, ["SigCgt"]) === undefined);
-  const inTurn = [...handlers.filter(knownServer), ...dark, ...handlers];
+  const inTurn = [...handlers.filter(ownSignal), ...dark, ...handlers];
   if (inTurn.some((p) => send(p.pid, signal).there)) return; // some may have gone meanwhile
   say(`${name}: ${row?.name} does not handle it, so nobody gets it`, "WARNING");
 }
@@ -946,40 +1009,47 @@ function hasTerminal(): boolean {
   }
 }
 
+function askToStop(signal: NodeJS.Signals, code: number): void {
+  stopAsked.resolve({ kind: "stop", why: signal, code });
+  if (!signalled.first)
+    turn().then(() => {
+      signalled.handledAt = performance.now(); // what a stop does first may take a while
+    });
+  signalled.first ||= signal;
+  // timeout(1) sends its signal twice within 0.1 ms, npm a Ctrl-C within 1 ms.
+  if (signal === signalled.first && performance.now() < signalled.handledAt + 20) return;
+  if (signal === "SIGINT" || (onTerminal && STOPS.some((other) => other === signal))) {
+    signalled.killing = signal;
+    graceEnds = performance.now();
+  } else if (!signalled.second) {
+    // A platform's: a preStop hook's, then the kubelet's, which has SIGKILL to end us.
+    signalled.second = signal;
+    const names = children.filter(({ gone }) => !gone).map(({ row }) => row.name);
+    const left = duration(Math.max(0, graceEnds - performance.now()));
+    say(`${signal}: stopping already; ${names.join(", ")} may take ${left} more`);
+  }
+}
+
 // ---- who is asked to stop: from the leader of a tree down, the first that handles its signal, and it
 // alone, for it tells its own. What would only pass the signal on is left alone, and ends when the
 // server has.
 
 // What makes a program finish its requests, where SIGTERM drops them; by comm, see proc(5). Each was
-// tried with the real program. To some SIGTERM means "now", in milliseconds and with 0.
-const SERVERS = new Map<string, { signal: number; hurries?: typeof SIGTERM }>([
-  ["nginx", { signal: signals.SIGQUIT, hurries: SIGTERM }],
-  ["openresty", { signal: signals.SIGQUIT, hurries: SIGTERM }],
-  ["php-fpm", { signal: signals.SIGQUIT, hurries: SIGTERM }],
-  ["haproxy", { signal: signals.SIGUSR1, hurries: SIGTERM }],
-  ["unicorn", { signal: signals.SIGQUIT }],
-  ["uwsgi", { signal: signals.SIGINT }], // SIGTERM reloads it, and SIGQUIT with its option die-on-term
-  ["apache2", { signal: signals.SIGWINCH }],
-  ["httpd", { signal: signals.SIGWINCH }],
-  ["lighttpd", { signal: signals.SIGINT }],
-  ["postgres", { signal: signals.SIGINT }],
-]);
+// tried with the real program. SIGTERM reloads uwsgi, and so does SIGQUIT with its option die-on-term.
+const STOP_SIGNALS = {
+  SIGQUIT: "nginx openresty php-fpm unicorn",
+  SIGUSR1: "haproxy",
+  SIGWINCH: "apache2 httpd",
+  SIGINT: "lighttpd postgres uwsgi",
+} as const;
+const HURRIED = /^(nginx|openresty|php-fpm|haproxy)$/; // SIGTERM is "now" to them, and they end with 0
 // These pass SIGTERM on to the server, or kill it soon after. They end when it has.
-const RELAYS = new Set(
-  `su runuser sudo timeout unshare script tini tini-static docker-init dumb-init catatonit`.split(
-    " ",
-  ),
-);
-const SHELLS = new Set("sh ash dash bash busybox zsh ksh mksh".split(" "));
+const RELAYS =
+  /^(su|runuser|sudo|timeout|unshare|script|tini(-static)?|(docker|dumb)-init|catatonit)$/;
+const SHELLS = /^-?(a|da|ba|z|k|mk)?sh$|^busybox$/;
 
-/** What was done about a process, by its id. Without a signal it was left alone for now. */
-type Asked = {
-  name: string;
-  signal?: number;
-  at: number; // milliseconds, as performance.now() has them
-  handled: boolean; // what a stop changes in it, as it was before
-  listened: boolean;
-};
+/** How a process was when it was sent a signal, or without one was left alone. */
+type Asked = { name: string; at: number; signal: number; tellsItsOwn: boolean; listened: boolean };
 
 function askTree(child: Child, plan: Stop): void {
   for (const p of rootsOf(child.tree)) ask(p, child, plan);
@@ -993,74 +1063,61 @@ function ask(p: Process, child: Child, plan: Stop, relayAbove?: Process): void {
     askBelowTold(p, child, plan);
     return;
   }
-  const signal = child.row.stopSignal ?? knownServer(p)?.signal ?? SIGTERM;
-  const isHandler = handles(p, signal);
-  const relay = isRelay(p, isHandler) ? p : relayAbove;
-  // Every shell catches SIGINT while it waits, trap or not.
-  const hasTrap = !(isShell(p) && signal === SIGINT) || handles(p, SIGTERM);
-  if (isHandler && hasTrap && relay !== p) {
+  const signal = child.row.stopSignal ?? ownSignal(p) ?? SIGTERM;
+  const isTrap = isShell(p) && tellsItsOwn(p, signal); // it would pass SIGTERM on to a known server
+  const relay = RELAYS.test(p.name) || (isTrap && allBelow(p).some(ownSignal)) ? p : relayAbove;
+  if (tellsItsOwn(p, signal) && relay !== p) {
     leaveAlone(allBelow(p), plan);
-    sendOnce(p, signal, child, plan);
+    tell(p, signal, child, plan);
     return;
   }
   // A loop would start the server again, so its shell is told first.
   if (relay && p.below.length) leaveAlone([p], plan);
-  else sendOnce(p, isHandler ? signal : SIGTERM, child, plan);
+  else tell(p, handles(p, signal) ? signal : SIGTERM, child, plan);
   for (const q of p.below) ask(q, child, plan, relay);
 }
 
-/** It would pass SIGTERM on: by its nature, or as a shell with a trap in front of a known server. */
-function isRelay(p: Process, isHandler: boolean): boolean {
-  return RELAYS.has(p.name) || (isHandler && isShell(p) && allBelow(p).some(knownServer));
-}
-
-/** They are its own to tell, but of a shell's in the last second. */
-function askBelowTold(p: Process, child: Child, plan: Stop): void {
-  const before = asked.get(p.id);
-  const server = SERVERS.get(familyName(p));
-  const now = performance.now();
-  leaveAlone(allBelow(p), plan);
-  if (now >= plan.hurry && server?.hurries && before?.signal === server.signal)
-    signalTo(p, server.hurries, child);
-  if (now >= plan.lastCall && isShell(p)) for (const q of p.below) ask(q, child, plan);
-}
-
-/** These may end by themselves, once another has. */
-function leaveAlone(some: Process[], { sockets }: Stop): void {
-  const at = performance.now();
-  for (const p of some) {
-    const before = asked.get(p.id);
-    if (before?.name === p.name) before.at = at;
-    else
-      asked.set(p.id, {
-        name: p.name,
-        at,
-        handled: handles(p, SIGTERM),
-        listened: isListening(p, sockets),
-      });
-  }
-}
-
-/** Whether it was asked, by us or by another that was: it handles its signal no longer, or has closed. */
+/** Whether it was asked, by us or by another that was: it handles SIGTERM no longer, or has closed. */
 function isTold(p: Process, { lastCall, sockets }: Stop): boolean {
   const before = asked.get(p.id);
   if (!before) return false;
   // A program that has taken the place of one that was asked may clean up, but not for ever.
-  if (before.name !== p.name) return before.signal !== undefined && performance.now() < lastCall;
-  if (before.signal !== undefined) return true;
-  return (before.handled && !handles(p, SIGTERM)) || (before.listened && !isListening(p, sockets));
+  if (before.name !== p.name) return before.signal > 0 && performance.now() < lastCall;
+  if (before.signal) return true;
+  return (
+    (before.tellsItsOwn && !handles(p, SIGTERM)) || (before.listened && !isListening(p, sockets))
+  );
+}
+
+/** It tells its own, if it handles signals. In the last second a shell has not. */
+function askBelowTold(p: Process, child: Child, plan: Stop): void {
+  const now = performance.now();
+  const { signal, tellsItsOwn: leads } = asked.get(p.id) ?? noted(p, 0, plan);
+  if (leads) leaveAlone(allBelow(p), plan);
+  if (now >= plan.hurry && HURRIED.test(p.name) && signal === ownSignal(p))
+    tell(p, SIGTERM, child, plan);
+  if (!leads || (now >= plan.lastCall && isShell(p))) for (const q of p.below) ask(q, child, plan);
+}
+
+/** These may end by themselves, once another has. */
+function leaveAlone(some: Process[], plan: Stop): void {
+  for (const p of some) {
+    const before = asked.get(p.id);
+    if (before?.name === p.name) before.at = performance.now();
+    else asked.set(p.id, noted(p, 0, plan));
+  }
+}
+
+function noted(p: Process, signal: number, { sockets }: Stop): Asked {
+  const [handler, listened] = [tellsItsOwn(p, signal || SIGTERM), isListening(p, sockets)];
+  return { name: p.name, at: performance.now(), signal, tellsItsOwn: handler, listened };
 }
 
 /** No one twice: to many a second signal means "at once", in the middle of their work. */
-function sendOnce(p: Process, signal: number, child: Child, { lastCall }: Stop): void {
+function tell(p: Process, signal: number, { row, sent }: Child, plan: Stop): void {
   const before = asked.get(p.id);
-  const now = performance.now();
-  if (before && now < Math.min(before.at + PATIENCE, lastCall)) return;
-  signalTo(p, signal, child);
-}
-
-function signalTo(p: Process, signal: number, { row, sent }: Child): void {
-  asked.set(p.id, { name: p.name, signal, at: performance.now(), handled: true, listened: true });
+  if (before && performance.now() < Math.min(before.at + PATIENCE, plan.lastCall)) return;
+  asked.set(p.id, noted(p, signal, plan));
   sent.add(signal);
   if (send(p.pid, signal).denied)
     say(`${row.name}: ${another(p)} and cannot be asked to stop`, "WARNING");
@@ -1070,50 +1127,27 @@ function another({ name, pid }: Process): string {
   return `${name} (pid ${pid}) is another user's`;
 }
 
-function allBelow(p: Process): Process[] {
-  return p.below.flatMap((q) => [q, ...allBelow(q)]);
+/** Of a server that has one. BusyBox's httpd has the name of another, and not its signal. */
+function ownSignal(p: Process): number | undefined {
+  const [name] =
+    Object.entries(STOP_SIGNALS).find(([, names]) => names.split(" ").includes(p.name)) ?? [];
+  const signal = name && signals[name as NodeJS.Signals];
+  return signal && handles(p, signal) ? signal : undefined;
 }
 
-function familyName({ name }: Process): string {
-  return name.replace(/^(php-fpm).*/, "$1");
-}
-
-/** BusyBox's httpd has the name of a server with a signal of its own, and no such signal. */
-function knownServer(p: Process) {
-  const server = SERVERS.get(familyName(p));
-  return server && handles(p, server.signal) ? server : undefined;
-}
-
-/**
- * Whether it catches or blocks it. A shell blocks all signals for the moment in which it forks: that
- * does not count. Where the masks cannot be read, a shell does not handle it, and any other does.
- */
-function handles(p: Process, signal: number): boolean {
-  if (signal === SIGKILL) return true; // as far as it can be
-  const shell = isShell(p);
-  const mask = signalMask(p.pid, shell ? ["SigCgt"] : ["SigCgt", "SigBlk"]);
-  return mask === undefined ? !shell : isIn(mask, signal);
-}
-
-/** By its first word, for a script bears its own name. */
-function isShell({ pid }: Process): boolean {
-  const [word = ""] = contents(`/proc/${pid}/cmdline`).split("\0");
-  return SHELLS.has(basename(word).replace(/^-/, ""));
+/** Every shell catches SIGINT while it waits, trap or not. */
+function tellsItsOwn(p: Process, signal: number): boolean {
+  return handles(p, signal) && !(signal === SIGINT && isShell(p) && !handles(p, SIGTERM));
 }
 
 /** Those that only read what another writes, as `tee` does, until that ends. */
 function filtersOf(tree: Process[], sockets: () => Sockets): string[] {
-  const writers = new Map<string, Set<Process>>();
-  for (const p of tree)
-    for (const fd of [1, 2]) {
-      const output = link(`/proc/${p.pid}/fd/${fd}`);
-      writers.set(output, (writers.get(output) ?? new Set()).add(p));
-    }
-  const isFilter = (p: Process) => {
-    const input = `/proc/${p.pid}/fd/0`;
-    const others = writers.get(link(input))?.difference(new Set([p]));
-    return others?.size && isFifo(input) && !isListening(p, sockets);
-  };
+  const file = (p: Process, fd: number) => link(`/proc/${p.pid}/fd/${fd}`);
+  const outputs = tree.flatMap((p) => [1, 2].map((fd) => ({ p, output: file(p, fd) })));
+  const isFilter = (p: Process) =>
+    isFifo(`/proc/${p.pid}/fd/0`) &&
+    outputs.some((other) => other.p !== p && other.output === file(p, 0)) &&
+    !isListening(p, sockets);
   return tree.filter(isFilter).map(({ id }) => id);
 }
 
@@ -1185,13 +1219,16 @@ function warnOfPlaces(sockets = once(openSockets)): void {
 
 /** No stop reaches who has gone into the background, out of the tree of its line. */
 function warnOfDaemons(some: Child[]): void {
-  look();
-  const outside = listenersOutside();
-  for (const { row, upAfter } of some) {
-    const p = upAfter && outside.get(probedPlace(row));
-    if (!p) continue;
-    const where = `listens on ${placeName(probedPlace(row))} in the background, where no stop reaches it`;
-    say(`${row.name}: ${p.name} (pid ${p.pid}) ${where}: ${FOREGROUND}`, "WARNING");
+  const up = some.filter(({ upAfter }) => upAfter);
+  const sockets = once(openSockets);
+  const outside = once(listenersOutside);
+  if (up.length) look();
+  for (const child of up) {
+    const { name } = child.row;
+    const place = probedPlace(child.row);
+    const p = seen(child, sockets)?.places.includes(place) ? undefined : outside().get(place);
+    const where = `listens on ${placeName(place)} in the background, where no stop reaches it`;
+    if (p) say(`${name}: ${p.name} (pid ${p.pid}) ${where}: ${FOREGROUND}`, "WARNING");
   }
 }
 
@@ -1268,8 +1305,15 @@ function duration(milliseconds: number): string {
 const NEWLINE = 10;
 const LINE = 65536; // bytes of a line at most; a longer one is cut into pieces
 const TURN = 10; // milliseconds at most that one pipe keeps all else waiting
+const MANY = 4; // milliseconds between two reads
+const REST = 3; // milliseconds
+const FLOOD = 8192; // bytes in a millisecond
 const COLOURS = ["cyan", "yellow", "green", "magenta", "blue"] as const;
 const SELF = "entrypoint";
+const NOTHING: Buffer = Buffer.alloc(0);
+
+/** What whole lines are shown as; of nothing, what is held back. */
+type Show = (lines: Buffer) => Buffer;
 
 /** Where lines are written. */
 type Output = {
@@ -1306,22 +1350,14 @@ async function openOutput(): Promise<void> {
 
 /** Settles when the reader has taken it, or never will. */
 function write(to: Output, text: Buffer): Promise<unknown> {
-  if (to.closed) return to.written;
+  if (to.closed || !text.length) return to.written;
   const whole = to.midLine ? Buffer.concat([Buffer.from("\n"), text]) : text;
   to.midLine = text.at(-1) !== NEWLINE;
   to.pending++;
-  to.written = taken(to, whole);
+  to.written = Promise.try(to.put, whole)
+    .catch((error) => lost(to, codeOf(error)))
+    .finally(() => to.pending--);
   return to.written;
-}
-
-async function taken(to: Output, bytes: Buffer): Promise<void> {
-  try {
-    await to.put(bytes);
-  } catch (error) {
-    lost(to, codeOf(error));
-  }
-  to.pending--;
-  moved.written += bytes.length;
 }
 
 function lost(to: Output, code: string): void {
@@ -1349,73 +1385,82 @@ function painted(
   return colours ? colours[colour](text) : text;
 }
 
+/** Copies lines until the pipe ends: each with the name in front, or as an entry. */
 async function follow(pipe: Pipe, to: Output, row: Row): Promise<void> {
   openPipes.add(pipe);
-  await copy(pipe.source, to, row);
-  openPipes.delete(pipe);
-}
-
-/** Copies lines until the pipe ends. */
-async function copy(source: AsyncIterable<Uint8Array>, to: Output, row: Row): Promise<void> {
-  if (settings.log === "json") return copyAsEntries(source, to, row);
-  const width = Math.max(...table.map(({ name }) => name.length));
-  const colour = COLOURS[table.indexOf(row) % COLOURS.length] ?? "cyan";
-  const prefix = Buffer.from(`${painted(to, colour, row.name.padEnd(width))} | `);
-  let room: Buffer = Buffer.alloc(0);
-  await eachRead(source, (lines) => {
-    const most = lines.length * (1 + prefix.length); // if each byte is a line
-    if (room.length < most) room = Buffer.allocUnsafe(most);
-    return write(to, prefixed(lines, prefix, room));
-  });
-  await to.written;
-}
-
-/** Gives whole lines, read by read. The last may lack its newline; else such a line is held back. */
-async function eachRead(
-  source: AsyncIterable<Uint8Array>,
-  take: (lines: Buffer) => Promise<unknown>,
-): Promise<void> {
-  let rest: Buffer = Buffer.alloc(0);
+  const trace = noTrace();
+  const [shown, most] =
+    settings.log === "json" ? [asEntries(row, trace), ENTRY] : [named(row, to), LINE];
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const show = (lines: Buffer): Promise<unknown> => {
+    clearTimeout(timer);
+    const written = write(to, shown(lines));
+    const left = trace.heldUntil - performance.now();
+    if (trace.lines.length) timer = setTimeout(show, Math.max(0, left), NOTHING);
+    return written;
+  };
+  let unfinished = NOTHING; // a line without its newline
   let busy = 0; // milliseconds
-  for await (const chunk of source) {
+  for await (const chunk of pipe.source) {
     const since = performance.now();
-    moved.read += chunk.length;
-    const bytes = withLongLinesCut(Buffer.concat([rest, chunk]));
+    bytesRead += chunk.length;
+    const bytes = withLongLinesCut(Buffer.concat([unfinished, chunk]), most);
     const end = bytes.lastIndexOf(NEWLINE) + 1;
-    rest = bytes.subarray(end);
-    if (end) await take(bytes.subarray(0, end));
+    unfinished = bytes.subarray(end);
+    if (end) await show(bytes.subarray(0, end));
+    if (onBun && manyCome(since)) Bun.sleepSync(REST);
     busy += performance.now() - since;
     if (busy < TURN) continue;
     await turn(); // Bun gives a flood the next read at once: signals and all others would wait
     busy = 0;
   }
-  if (rest.length) await take(rest);
+  if (unfinished.length) await show(unfinished);
+  await show(NOTHING);
+  openPipes.delete(pipe);
 }
 
-/** Whole lines with it in front of each, written into `room`. */
-function prefixed(lines: Buffer, prefix: Buffer, room: Buffer): Buffer {
-  let length = 0;
-  for (let start = 0; start < lines.length; ) {
-    const end = lines.indexOf(NEWLINE, start) + 1 || lines.length;
-    for (let i = 0; i < prefix.length; i++) room[length++] = prefix[i] ?? 0;
-    length += lines.copy(room, length, start, end);
-    start = end;
-  }
-  return room.subarray(0, length);
+/**
+ * Where many lines come, those of some milliseconds are one read and one write: either costs more than
+ * twenty lines do. All is written before the rest begins. A line by itself has none, nor a flood.
+ */
+function manyCome(now: number): boolean {
+  const passed = now - lately.at;
+  if (passed < MANY && bytesRead - lately.bytes > FLOOD * passed) return false;
+  Object.assign(lately, { at: now, bytes: bytesRead });
+  return passed < MANY;
 }
 
-function withLongLinesCut(bytes: Buffer, keepObjects = settings.log === "json"): Buffer {
+/** Puts a name in front of each line, into one room for all: what is in it is taken before the next. */
+function named(row: Row, to: Output): Show {
+  const width = Math.max(...table.map(({ name }) => name.length));
+  const colour = COLOURS[table.indexOf(row) % COLOURS.length] ?? "cyan";
+  const prefix = Buffer.from(`${painted(to, colour, row.name.padEnd(width))} | `);
+  let room = NOTHING;
+  return (lines) => {
+    const most = lines.length * (1 + prefix.length); // if each byte is a line
+    if (room.length < most) room = Buffer.allocUnsafe(most);
+    let length = 0;
+    for (let start = 0; start < lines.length; ) {
+      const end = lines.indexOf(NEWLINE, start) + 1 || lines.length;
+      for (let i = 0; i < prefix.length; i++) room[length++] = prefix[i] ?? 0;
+      length += lines.copy(room, length, start, end);
+      start = end;
+    }
+    return room.subarray(0, length);
+  };
+}
+
+/** A line of more bytes than this is as many lines as it takes, cut between characters of UTF-8. */
+function withLongLinesCut(bytes: Buffer, most: number): Buffer {
   const pieces: Buffer[] = [];
-  let [cut, end] = [0, 0]; // up to here: all pieces, all lines
-  for (let start = longLine(bytes, LINE); start >= 0; start = longLine(bytes, LINE, end)) {
-    end = keepObjects ? endOfObject(bytes, start) : 0;
-    if (end > bytes.length) break; // there is more of it to come
-    if (end) continue;
-    end = endOfCharacter(bytes, start + LINE);
-    pieces.push(bytes.subarray(cut, end), Buffer.from("\n"));
-    cut = end;
+  let done = 0; // up to here it is in pieces
+  for (let start = longLine(bytes, most); start >= 0; start = longLine(bytes, most, done)) {
+    let end = start + most;
+    while (end > start + most - 3 && ((bytes[end] ?? 0) & 0xc0) === 0x80) end--;
+    pieces.push(bytes.subarray(done, end), Buffer.from("\n"));
+    done = end;
   }
-  return cut ? Buffer.concat([...pieces, bytes.subarray(cut)]) : bytes;
+  return done ? Buffer.concat([...pieces, bytes.subarray(done)]) : bytes;
 }
 
 /** Where the first line begins that has more bytes than this, or -1. */
@@ -1429,41 +1474,22 @@ function longLine(bytes: Buffer, most: number, from = 0): number {
   return -1;
 }
 
-/** Where to cut at the latest: as JSON a UTF-8 character must stay whole. */
-function endOfCharacter(bytes: Buffer, latest: number): number {
-  let end = latest;
-  while (settings.log === "json" && end > latest - 3 && ((bytes[end] ?? 0) & 0xc0) === 0x80) end--;
-  return end;
-}
-
-/** When `flushed` gives up, in milliseconds. */
-const GIVE_UP = {
-  quiet: 60, // nothing was left to read or to write, and nothing came
-  idle: 1000, // nothing was left to read or to write
-  stalled: 300, // behind the grace period, a reader took nothing
-  look: 20, // it looks so often
-};
-const PIPE = 2 ** 20; // bytes that a pipe holds at most, pipe(7)
+const SILENCE = 80; // milliseconds in which nothing was left to read or to write
+const STALLED = 300; // milliseconds behind the grace period that a reader has
 
 /**
- * Waits until the readers have taken everything, and for one that stalls until the grace period
- * is over: each pipe to its end or, where a process that left its group holds it open, until that
- * is quiet, or has written for a second or more than a pipe holds.
+ * Waits until the readers have taken all that was in the pipes, and for one that stalls until the
+ * grace period is over. A process that left its group may hold a pipe open, and write on.
  */
 async function flushed(): Promise<void> {
   const all = Promise.all(children.map((child) => child.logs))
     .then(() => Promise.all([stdout.written, stderr.written]))
     .then(() => true);
-  const most = moved.read + (children.length + 1) * PIPE;
-  let [quiet, idle] = [0, 0];
-  while (quiet < GIVE_UP.quiet && idle < GIVE_UP.idle && moved.read < most) {
-    if (performance.now() >= graceEnds + GIVE_UP.stalled) return;
-    const before = moved.read + moved.written;
-    if (await within(GIVE_UP.look, all)) return;
-    // With a tenth of a CPU what a dead process wrote may wait in its pipe for a while.
-    const busy = stdout.pending + stderr.pending > 0 || [...openPipes].some(isUnread);
-    if (!busy) idle += GIVE_UP.look;
-    quiet = !busy && moved.read + moved.written === before ? quiet + GIVE_UP.look : 0;
+  const last = bytesRead + [...openPipes].reduce((sum, pipe) => sum + unread(pipe), 0);
+  const look = SILENCE / 4;
+  for (let silence = 0; silence < SILENCE && performance.now() < graceEnds + STALLED; ) {
+    if (await within(look, all)) return;
+    if (bytesRead >= last && stdout.pending + stderr.pending === 0) silence += look;
   }
 }
 
@@ -1492,47 +1518,32 @@ const LABELS = "logging.googleapis.com/labels";
 const TRACE_ID = "logging.googleapis.com/trace";
 const ENTRY = 256 * 1024; // bytes of an entry at most
 const OBJECT = /^[ \t\r]*\{/;
+const OWN_LABELS = // as Cloud Logging takes them: strings, one level
+  /(?<=(?<!\\)"logging\.googleapis\.com\\?\/labels"\s*:\s*)\{(?:"(?:\\.|[^"\\])*"|[^"{}])*\}/;
 const ESCAPED = /"|(?!\n)\p{Cc}/u; // in JSON, beside the backslash and the newline
-const HELD = 50; // milliseconds in which the next line of a trace must come
-
-/** Copies entries until the pipe ends. What may be a trace is held until something else comes. */
-async function copyAsEntries(
-  source: AsyncIterable<Uint8Array>,
-  to: Output,
-  { name, command }: Row,
-) {
-  const label = `"${LABELS}":{"process":${JSON.stringify(name)}}`;
-  const form = { name, label, isNginx: /NGINX_CONF|nginx/.test(command) };
-  const trace: Trace = { lines: [], bytes: 0, kind: undefined, endsBelow: false, rest: undefined };
-  const put = async (entries: string) => entries && write(to, Buffer.from(entries));
-  const late = () => {
-    trace.rest = trace.kind;
-    put(entriesOf(released(trace), form));
-  };
-  let heldUntil = 0; // milliseconds, as performance.now() has them
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  await eachRead(source, async (lines) => {
-    const text = lines.toString("utf8", 0, lines.length - Number(lines.at(-1) === NEWLINE));
-    clearTimeout(timer);
-    const held = trace.lines.length > 0 ? trace.lines : undefined;
-    const isPlain = !isOpen(trace) && !trace.rest && !isSpecial(lines, text, form);
-    await put(isPlain ? textEntries(text, form) : entriesOf(withTracesJoined(text, trace), form));
-    // More lines make a trace wait anew, but not what may be none.
-    if (trace.kind || trace.lines !== held) heldUntil = performance.now() + HELD;
-    if (isOpen(trace)) timer = setTimeout(late, Math.max(heldUntil - performance.now(), 0));
-  });
-  clearTimeout(timer);
-  put(entriesOf(released(trace), form));
-  await to.written;
-}
 
 /** What the entries of a process have in common. */
 type Form = { name: string; label: string; isNginx: boolean };
 
+/** Makes entries. What may be a trace is held until something else comes. */
+function asEntries({ name, command }: Row, trace: Trace): Show {
+  const label = `"${LABELS}":{"process":"${name}"}`;
+  const form = { name, label, isNginx: /NGINX_CONF|nginx/.test(command) };
+  return (lines) => {
+    const text = lines.toString("utf8", 0, lines.length - Number(lines.at(-1) === NEWLINE));
+    if (!lines.length) return Buffer.from(entriesOf(released(trace), form));
+    if (!trace.lines.length && !isSpecial(lines, text, form))
+      return Buffer.from(textEntries(text, form));
+    return Buffer.from(entriesOf(joined(text, trace), form));
+  };
+}
+
 /** Whether one of these lines may be more than text. To ask it of all at once costs a fifth. */
 function isSpecial(lines: Buffer, text: string, { isNginx }: Form): boolean {
-  if (isNginx || lines.includes("\\") || longLine(lines, TELLING) >= 0) return true;
-  return WORDS.some((word) => lines.includes(word)) || SPECIAL.test(`\n${text}`);
+  if (isNginx || lines.includes("\\") || lines.includes("\x1b")) return true;
+  if (longLine(lines, TELLING) >= 0) return true;
+  if (WORDS.some((word) => lines.includes(word)) || LEVEL.test(text)) return true;
+  return SPECIAL.test(`\n${text}`);
 }
 
 /** Of lines that are not special: each newline is where an entry ends and the next begins. */
@@ -1549,268 +1560,206 @@ function entriesOf(messages: string[], form: Form): string {
 }
 
 function entry(message: string, form: Form): string {
-  if (!OBJECT.test(message)) return textEntry(message, form);
-  try {
-    return `${labelled(message, form)}\n`;
-  } catch {} // text after all, or an object too deep to be read
-  const pieces = withLongLinesCut(Buffer.from(message), false).toString().split("\n");
+  if (OBJECT.test(message))
+    try {
+      return `${labelled(message, form)}\n`;
+    } catch {} // text after all, or an object too deep to be read
+  const isShort = message.length <= LINE / 3; // of UTF-8, a character here has 3 bytes at most
+  if (isShort || message.includes("\n")) return textEntry(message, form);
+  const pieces = withLongLinesCut(Buffer.from(message), LINE).toString().split("\n");
   return pieces.map((piece) => textEntry(piece, form)).join("");
 }
 
-/** Where the line ends that begins here, or behind all if more is to come; 0 if it is no object. */
-function endOfObject(bytes: Buffer, start: number): number {
-  const end = bytes.indexOf(NEWLINE, start) + 1 || bytes.length + 1;
-  const isObject = OBJECT.test(bytes.toString("latin1", start, start + LINE));
-  return isObject && end - 1 - start <= ENTRY ? end : 0;
-}
-
 // nginx's own lines have a level: https://nginx.org/en/docs/ngx_core_module.html#error_log
-const NGINX_ERROR = /^(?:\d{4}\/\d\d\/\d\d \d\d:\d\d:\d\d|nginx:) \[([a-z]+)\] /;
-const SEVERITIES: Record<string, string> = {
-  emerg: "EMERGENCY",
-  alert: "ALERT",
-  crit: "CRITICAL",
-  error: "ERROR",
-  warn: "WARNING",
-  notice: "NOTICE",
-  info: "INFO",
-  debug: "DEBUG",
-};
+const NGINX_ERROR =
+  /^(?:\d{4}\/\d\d\/\d\d \d\d:\d\d:\d\d|nginx:) \[(emerg|alert|crit|error|warn|notice|info|debug)\] /;
+const SEVERITIES = "EMERGENCY ALERT CRITICAL ERROR WARNING NOTICE INFO DEBUG".split(" ");
 // An access line of the built-in configuration: no value has a quote or a tab, nginx escapes them.
 const NGINX_ACCESS =
-  /^([^"]* "[^"]*" (\d)\d\d \d+ "[^"]*" "[^"]*" "[^"]*")(?:\t([^\t]*)\t([^\t]*))?$/;
+  /^([^"]* "[^"]*" (\d)\d\d \d+ "[^"]*" "[^"]*" "[^"]*")(?:\t([^\t]*\t[^\t]*))?$/;
+// https://www.w3.org/TR/trace-context/, and Google's own header in front of that standard
+const PARENT = /(?:^[0-9a-f]{2}-|^|\t)(?!0{32})([0-9a-f]{32})\b/;
 
 function textEntry(line: string, { label, isNginx }: Form): string {
   const access = isNginx && NGINX_ACCESS.exec(line);
   const error = NGINX_ERROR.exec(line);
   if (!access && !error) return `{"message":${JSON.stringify(line)},${label}}\n`;
-  const [, shown = line, status = "", parent = "", context = ""] = access || [];
+  const [, shown = line, status = "", headers = ""] = access || [];
   const { GOOGLE_CLOUD_PROJECT: project } = env;
   const level = error?.[1] ?? { 4: "warn", 5: "error" }[status] ?? "info";
-  // https://www.w3.org/TR/trace-context/, and Google's own header in front of that standard
-  const id = (/^[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-/.exec(parent) ??
-    /^(?!0{32})([0-9a-f]{32})\b/.exec(context))?.[1];
+  const id = PARENT.exec(headers)?.[1];
   const fields = {
-    severity: SEVERITIES[level] ?? "DEFAULT",
+    severity: SEVERITIES.find((severity) => severity.startsWith(level.toUpperCase())),
     message: project ? shown : line,
     ...(project && id && { [TRACE_ID]: `projects/${project}/traces/${id}` }),
   };
   return `${JSON.stringify(fields).slice(0, -1)},${label}}\n`;
 }
 
-/** An app's own object keeps its text, and so its numbers; only the label is put into it. */
-function labelled(line: string, { label, name }: Form): string {
-  const fields = JSON.parse(line);
-  const own = fields[LABELS];
-  if (own === undefined) {
-    const comma = Object.keys(fields).length ? "," : "";
-    return `${line.slice(0, line.lastIndexOf("}"))}${comma}${label}}`;
-  }
-  const exact = JSON.parse(line, asWritten);
-  const labels = typeof own === "object" && !Array.isArray(own) ? exact[LABELS] : {};
-  return JSON.stringify({ ...exact, [LABELS]: { ...labels, process: name } });
+/** An app's own object keeps its text, and so its numbers: the label is put into that. */
+function labelled(object: string, { name, label }: Form): string {
+  const fields = JSON.parse(object);
+  if (fields[LABELS] !== undefined)
+    return object.replace(OWN_LABELS, () => JSON.stringify({ ...fields[LABELS], process: name }));
+  const comma = Object.keys(fields).length ? "," : "";
+  return `${object.slice(0, object.lastIndexOf("}"))}${comma}${label}}`;
 }
 
-function asWritten(_key: string, value: unknown, at?: { source: string }): unknown {
-  return typeof value === "number" && at ? JSON.rawJSON(at.source) : value;
-}
+// ---- stack traces: one entry each, since Error Reporting finds an exception only if it is whole.
+// A head or a frame opens one; frames, indented lines and what is listed go on with it, and what else
+// its message has, if it came in one read. A logger's own stamp ends it. Without a frame it is lines.
 
-declare global {
-  interface JSON {
-    rawJSON(text: string): unknown; // "JSON.parse source text access": TypeScript lacks its types
-  }
-}
-
-// ---- stack traces: one entry each, since Error Reporting finds an exception only if it is whole
-
-/** A way to write traces. An indented line goes on with each of them. */
-type Kind = {
-  frame: RegExp; // proves that it is a trace
-  on: RegExp; // what else goes on with it
-  gap: RegExp; // what goes on with it behind an empty line
-};
-
+const HELD = 50; // milliseconds in which the next line of a trace must come
 const TELLING = 2000; // characters of a line that are looked at
-const NOTHING = /$^/;
-const AT =
-  /^[ \t]+at (?:async )?(?:\S+\(.*\)|\S+:\d+|.+ \((?:.*:\d+|<anonymous>|native|index \d+)\))|^ +---> (?:\(Inner |[A-Z]\w*\.)/;
-const UNCAUGHT: Kind = { frame: /^\s*\^+$/, on: /./, gap: /./ }; // what Node writes above its frames
-const PYTHON: Kind = {
-  frame: /^[ \t|]*File ".+", line \d/,
-  on: NOTHING,
-  gap: /^(During handling of|The above exception|Traceback) /,
-};
-const GO: Kind = {
-  frame: /^(goroutine \d.*|runtime stack):$/,
-  on: /^\S+\(.*\)$|^\.\.\.|^created by |^exit status /,
-  gap: /^goroutine \d|^\w+ +0x/,
-};
-// It writes the cause as one more trace directly behind.
-const RUBY: Kind = {
-  frame: /^\s+from \S+:\d|^\s*\S+:\d+:in [`'][^']*'$/,
-  on: /^\S+:\d+:in [`']/,
-  gap: NOTHING,
-};
-const KINDS: Kind[] = [
-  PYTHON,
-  // Java, JavaScript, .NET
-  { frame: AT, on: /^(Caused by|Suppressed): |^[}\]]|^--- End of |^Emitted '/, gap: /^Node\.js v/ },
-  GO,
-  RUBY,
-  // Ruby's other order
-  { frame: /^[ \t]*\d{1,5}: from \S+:\d/, on: /^\S+:\d+:in [`']/, gap: /^\s/ },
-  // PHP
-  {
-    frame:
-      /^(PHP )?Stack trace:$|^\[stacktrace\]$|^(PHP +)?(#\d{1,5}|\d{1,5}\.) (\S+\(\d+\): |\{main\}|\[internal|\S.* \S+:\d+$)/,
-    on: /^PHP +thrown in |^"\} ?$/, // Monolog's end
-    gap: /^Next /,
-  },
-  UNCAUGHT,
+
+const FRAMES = [
+  // Java, JavaScript and .NET; Python; Go; PHP
+  /^[ \t]+at (?:async |\S+ @ )?(?:\S+\(.*\)|\S+:\d+|.+ \((?:.*:\d+|<anonymous>|native|index \d+)\))/,
+  /^[ \t|>]*File ".+", line \d/,
+  /^goroutine \d.*:$|^runtime stack:$|^[ \t]+\S+\.(?:go|s):\d+(?: |$)/,
+  /^(?:PHP +)?(?:#\d{1,5}|\d{1,5}\.) (?:\S+\(\d+\): |\{main\}|\[internal|\S.* \S+:\d+$)/,
+  /^[ \t]+(?:\d{1,5}: )?from \S+:\d/,
 ];
-const INDENTED = /^\s(?!\s*\+ Exception Group )/;
-const UNCAUGHT_AT = /^(?:\/|node:|file:)\S*:\d+$/; // where an error was that Node ends of
-const TRACEBACK = /(?:^|[\s|])(Traceback|Stack) \(most recent call last\):$/;
-const HEADS = [
-  /^(?:panic|fatal error|runtime): /, // Go
-  /^(?:[a-z]\w*\.)+[A-Z][\w$]*(?:: |$)|^Trace(?::|$)/, // Java, console.trace
-  UNCAUGHT_AT,
-];
-const WORDED_HEADS = [
-  TRACEBACK,
-  /(?:Error|Exception|Throwable|Rejection)[\])]?(?::| \[\w+\]: | \(.*:$|$)/,
-  /^\S+:\d+:in [`'].*: /, // Ruby
-];
-const HEAD = anyOf([...HEADS, ...WORDED_HEADS]);
-// What opens a trace: a head, or a frame. To look for a word in all lines that came costs less than
-// a pattern for each, so some patterns are tried only where one of these words is.
-const WORDS = ["Error", "Exception", "Throwable", "Rejection", " (most recent call last):", ":in "];
-const OPENS_WITH_WORD = anyOf([...WORDED_HEADS, RUBY.frame]);
-const OPENS = anyOf([
-  ...HEADS,
-  ...KINDS.filter((kind) => kind !== UNCAUGHT && kind !== RUBY).map(({ frame }) => frame),
+const FRAME = anyOf([...FRAMES, /^[ \t]*\S+:\d+:in [`'][^']*'$/]); // Ruby
+const CARET = /^\s*[~^]*\^[~^]*$/; // below the source that it points at
+const EXCERPT = /^ *\d+ \| /; // the source, as Bun shows it; Node has its place above it
+const TRACEBACK = /(?:^|[\s|])Traceback \(most recent call last\):$/;
+const RUBY_HEAD = /^\S+:\d+:in [`'].*: /;
+// To look for words in all that came costs less than a pattern for each line.
+const WORDS = ["Error", "Exception", "Throwable", "Rejection", "call last):", ":in ", " panic "];
+const LEVEL = /\b(?:ERR(?:OR)?|WARN(?:ING)?|CRIT(?:ICAL)?|FATAL|SEVERE)\b|\[(?:error|critical) *\]/;
+const WORDED = anyOf([
+  /(?:Error|Exception|Throwable|Rejection)[\])]?(?::| - | \[\w+\]: | \(.*:$|$)|\bException (?:in|ign)/,
+  /^\S+:\d+:in [`']|\(most recent call last\):$| panic (?:serving|recovered)/,
+  LEVEL,
 ]);
-// The same of many lines, with no blank that might be a newline; and what else is not only text.
-const SPECIAL = new RegExp(`\\n(?:${OPENS.source}|${OBJECT.source}|${NGINX_ERROR.source})`, "m");
-const LOGGER =
-  /\b(?:err(?:or)?|fatal|critical|severe|warn(?:ing)?|info|notice|debug|fail\w*)\b|^\W?\d{4}[-/]\d\d[-/]\d\d|^#<Thread:/i;
+const BEGINNING = anyOf([
+  /^(?:error|fail|crit|panic|fatal error|runtime|PHP [\w ]+|\(node:\d+\) \w+): |^--- Logging error/,
+  /^(?:[a-z]\w*\.)+[A-Z][\w$]*(?:: |$)|^Trace(?::|$)|^Unhandled exc/,
+  /^(?:\/|node:|file:)[^\s:]*:\d+$/,
+  EXCERPT,
+]);
+const HEAD = anyOf([WORDED, BEGINNING]);
+const BARE = anyOf([...FRAMES, BEGINNING]); // what opens one without a word
+const OPENS = anyOf([BARE, WORDED]);
+const INDENTED = /^(?:\t| {2})(?!\s*\+ Exception Group )/; // programs list things behind one blank
+const LISTED = anyOf([
+  /^(?: --->|Caused by: |Suppressed: |Wrapped by: |--- End of |[}\])>]+[,;]?$|\} \{$|Emitted ')/,
+  /^(?:During handling of |The above exc|Call stack:$|Message: |Arguments: |future: <|"""$)/,
+  /^(?:\[SQL: |\[parameters: |\(Background on |\[signal |\.\.\.|created by |exit status |runtime: sp)/,
+  /^(?:(?:PHP)? +thrown in |(?:PHP )?Stack trace:$|\[stacktrace|\[previous exc|Next |"\}|Did you )/,
+  /^(?:Node\.js v|Bun v|\(Use `node |Require stack:|- \/|Stack backtrace:$)/,
+  EXCERPT,
+]);
+/** Below lines that end like the first, what looks like the second goes on. */
+const PAIRS: [RegExp, RegExp][] = [
+  [/^(?:\/|node:|file:)[^\s:]*:\d+(?:\n.*){0,2}\n?$|(?:^|\n) *\d+ \| .*\n *\^$/, /./], // Node's, Bun's
+  [/(?:^|\n)(?:(?:During handl|The above exc|Exception ign|--- Log).*|""")\n*$/, TRACEBACK],
+  [/\n[ \t]+(?:(?:\d{1,5}: )?from \S+:\d.*|\.\.\. \d+ levels\S*)$/, RUBY_HEAD], // a cause
+  [/(?:\.(?:go|s):\d|\ngoroutine |^goroutine |\nruntime st).*$/, /^\S+\(.*\)$|^[\w./*()-]+$/],
+  [/(?:^|\n)runtime: .*$/, /^fatal error: /],
+];
+/** How loggers begin a line: with a time, a level, an address, fields or an object. */
+const STAMP = anyOf([
+  /^\W{0,2}(?:[A-Z], \[)?\d{2,4}[-/:.]\w{2,3}[-/:.]\d|^[A-Z][a-z]{2} [ \d]\d[ ,]/,
+  /^\W{0,2}(?:TRACE|DEBUG|INFO|NOTICE|WARN|ERROR|CRITICAL|FATAL|SEVERE|PANIC|ALERT)/,
+  /^(?:info|warn|error|debug|http|verbose|fail|crit|dbug|trce): |^\[(?!stacktrace)\w+ *\]/,
+  /^\d+(?:\.\d+){3}\b|^\w+=\S+ .*\w=|^\s*\{"/,
+]);
+const BELOW_MESSAGE = anyOf([FRAME, CARET, /^(?:During handling of|The above exception) /]);
+const TELLS = anyOf([STAMP, BELOW_MESSAGE, HEAD]);
+// What may be more than text among many lines, where a blank must not be a newline.
+const SPECIAL = new RegExp(`\\n(?:${anyOf([BARE, OBJECT, NGINX_ERROR]).source})`, "m");
 
 function anyOf(patterns: RegExp[]): RegExp {
   return new RegExp(patterns.map(({ source }) => source).join("|"));
 }
 
-/** The lines that are held, and what they are as far as is known. */
+/** The lines that are held. */
 type Trace = {
   lines: string[];
   bytes: number; // of them as JSON
-  kind: Kind | undefined; // undefined: nothing has proved yet that it is a trace
-  endsBelow: boolean; // one line that is not indented belongs to it, below the frames
-  rest: Kind | undefined; // of which more may come late, as an entry of its own
+  proven: boolean; // there is a frame
+  heldUntil: number; // milliseconds, as performance.now() has them
 };
 
+const noTrace = (): Trace => ({ lines: [], bytes: 0, proven: false, heldUntil: 0 });
+
 /** Of the lines of one read, those that are over: each a message, or joined to one. */
-function withTracesJoined(text: string, trace: Trace): string[] {
-  const lines = text.split("\n");
-  const worded = WORDS.some((word) => text.includes(word));
+function joined(text: string, trace: Trace): string[] {
   const messages: string[] = [];
-  for (let i = 0; i < lines.length; i++) {
-    const line = lines[i] ?? "";
-    const says = line.length > TELLING ? line.slice(0, TELLING) : line;
-    const opens = OPENS.test(says) || (worded && OPENS_WITH_WORD.test(says));
-    if (!opens && !isOpen(trace) && !trace.rest) {
+  const read = text.split("\n");
+  for (const [i, line] of read.entries()) {
+    const says = told(line);
+    if (trace.lines.length && !goesOn(trace, read, i)) messages.push(...released(trace));
+    const opens = !trace.lines.length;
+    if (opens && (says.startsWith("{") || !OPENS.test(says))) {
       messages.push(line);
       continue;
     }
-    const frame = frameOf(says);
-    if (isOpen(trace) && !goesOn(trace, says, frame, lines, i)) messages.push(...released(trace));
-    if (!isOpen(trace)) {
-      const { rest } = trace;
-      trace.rest = undefined;
-      if (rest && (frame === rest || rest.on.test(says))) trace.kind = rest;
-      else if (!opens) {
-        messages.push(line);
-        continue;
-      }
-      trace.lines.push(...inFront(messages, says));
-      trace.endsBelow = frame === PYTHON; // of a script that is not Python
-    }
+    if (opens) trace.lines.push(...headAbove(messages, says));
     const bytes = Buffer.byteLength(JSON.stringify(line));
-    if (trace.lines.length > 0 && trace.bytes + bytes > ENTRY - 1000) {
-      messages.push(...(trace.kind ? [trace.lines.join("\n")] : trace.lines));
-      Object.assign(trace, { lines: [], bytes: 0 });
-    }
+    if (trace.bytes + bytes > ENTRY - 1000) messages.push(...released(trace));
     trace.lines.push(line);
     trace.bytes += bytes;
-    if (frame && (!trace.kind || trace.kind === UNCAUGHT)) trace.kind = frame;
-    const [, head] = TRACEBACK.exec(says) ?? [];
-    if (head || /^\S/.test(line)) trace.endsBelow = head === "Traceback" && !/[|+]/.test(says);
+    trace.proven ||= FRAME.test(says) || CARET.test(says) || /^(?:Bun|Node\.js) v\d/.test(says);
+    if (opens || (trace.proven && says)) trace.heldUntil = performance.now() + HELD;
   }
   return messages;
 }
 
-function isOpen({ lines, kind }: Trace): boolean {
-  return lines.length > 0 || kind !== undefined;
+/** The beginning of a line, without colours. */
+function told(line = ""): string {
+  const says = line.length > TELLING ? line.slice(0, TELLING) : line;
+  return says.includes("\x1b") ? says.replaceAll(/\p{Cc}\[[\d;]*m/gu, "") : says;
 }
 
-/** The logger's line that came in the same read, or the head of frames that looks like none. */
-function inFront(messages: string[], line: string): string[] {
-  const from = messages.at(-1) === "" ? -2 : -1; // Spring has an empty line between
-  const front = messages.at(from) ?? "";
-  const hasNone = INDENTED.test(line) && !HEAD.test(line) && !PYTHON.frame.test(line);
-  const isHead = hasNone && from === -1 && front !== "";
-  const isWhole = front.includes("\n") || OBJECT.test(front);
-  return (isHead || LOGGER.test(front)) && !isWhole ? messages.splice(from) : [];
+/** What came directly above a head that it announces, or above frames that have no head. */
+function headAbove(messages: string[], says: string): string[] {
+  const above = messages.at(-1) || "\n";
+  const announces = TRACEBACK.test(says) ? /error|exc|fail|:$/i : /:$/;
+  const isHead = HEAD.test(says)
+    ? announces.test(above) && !STAMP.test(says)
+    : /^\s+(?!\s*File )|^#0/.test(says);
+  return isHead && !above.includes("\n") && !OBJECT.test(above) ? messages.splice(-1) : [];
 }
 
-/** Whether a line belongs to what is held. */
-function goesOn(
-  { lines, kind, endsBelow }: Trace,
-  line: string,
-  frame: Kind | undefined,
-  read: string[],
-  i: number,
-): boolean {
-  const last = lines.at(-1) ?? "of an entry that was full";
-  if (line === "") return true;
-  if (line.startsWith("{")) return false;
-  if (!kind)
-    return (
-      (frame && frame !== UNCAUGHT) ||
-      INDENTED.test(line) ||
-      UNCAUGHT_AT.test(last) ||
-      /^(?:\[signal|runtime:|fatal error:) /.test(line) ||
-      isAboveFrame(read, i)
-    );
-  if (last === "" && kind.gap.test(line)) return true;
-  if (last !== "" && (endsBelow || INDENTED.test(line) || kind.on.test(line))) return true;
-  if (last !== "" && kind.frame.test(line)) return true;
-  // A cause's message may have more lines, as its head's may.
-  const said = lines.findLast((one) => one !== "") ?? "";
-  const inMessage = /^ +---> /.test(said) || !(INDENTED.test(said) || kind.frame.test(said));
-  return kind !== GO && inMessage && isAboveFrame(read, i, kind);
+/** Whether the i-th line that was read belongs to what is held. */
+function goesOn({ lines: held, proven }: Trace, read: string[], i: number): boolean {
+  const says = told(read[i]);
+  const above = held.slice(-4).map(told).join("\n");
+  const said = told(held.findLast((line) => line !== ""));
+  const isDue =
+    endsTraceback(held, says) || PAIRS.some(([one, next]) => one.test(above) && next.test(says));
+  if (STAMP.test(says)) return isDue && /^[\w.]+(?:: |:?$)/.test(says);
+  if (isDue || says === "" || FRAME.test(says) || LISTED.test(says)) return true;
+  if (INDENTED.test(says) && (held.at(-1) !== "" || !FRAME.test(said))) return true;
+  if (FRAME.test(said)) return false;
+  if (!HEAD.test(says)) return isOfMessage(read.slice(i, i + 20).map(told));
+  if (proven || held.length > i) return false; // or came earlier
+  return STAMP.test(told(held[0])) || TRACEBACK.test(says);
 }
 
-/** Whether it is a further line of a message, as far as this read tells: a frame is the next that says. */
-function isAboveFrame(read: string[], i: number, kind?: Kind): boolean {
-  for (const full of read.slice(i, i + 20)) {
-    const line = full.slice(0, TELLING);
-    if (HEAD.test(line) || LOGGER.test(line) || OBJECT.test(line)) return false;
-    if (kind === PYTHON && kind.gap.test(line)) return true; // its frames come below a head of theirs
-    const frame = frameOf(line);
-    if (frame && frame !== UNCAUGHT) return !kind || (frame === kind && kind !== PYTHON);
-  }
-  return false;
+/** Whether it is the error that stands below the frames of Python's traceback. */
+function endsTraceback(held: string[], says: string): boolean {
+  if (/^\s|^$/.test(says) || (held.at(-1) === "" && !WORDED.test(says))) return false;
+  const outermost = told(held.findLast((line) => /^[^\s>]/.test(told(line))) ?? held[0]);
+  return /^(?!\s*[|+]).*Traceback \(most recent call last\):$|^\s+File /.test(outermost);
 }
 
-function frameOf(line: string): Kind | undefined {
-  return KINDS.find((kind) => kind.frame.test(line));
+/** Whether the first of these is a further line of a message: by the next that tells. */
+function isOfMessage([line = "", ...below]: string[]): boolean {
+  const [next = ""] = below;
+  if (/^[\w.]+$/.test(line) && INDENTED.test(next) && !FRAME.test(next)) return true; // a bad field
+  const telling = below.find((other) => TELLS.test(other)) ?? "";
+  return BELOW_MESSAGE.test(telling) && !STAMP.test(telling) && !/^\s*File /.test(telling);
 }
 
 /** What was held: the trace, and the empty lines behind it. What was none is as many lines as before. */
 function released(trace: Trace): string[] {
-  const { lines, kind } = trace;
-  const end = kind ? lines.findLastIndex((line) => line !== "") + 1 : 0;
-  Object.assign(trace, { lines: [], bytes: 0, kind: undefined, endsBelow: false });
+  const { lines, proven } = trace;
+  const end = proven ? lines.findLastIndex((line) => line !== "") + 1 : 0;
+  Object.assign(trace, noTrace());
   return end ? [lines.slice(0, end).join("\n"), ...lines.slice(end)] : lines;
 }
 
@@ -1844,9 +1793,34 @@ async function openLibc() {
       _exit: { args: ["i32"], returns: "void" },
     }).symbols;
   } catch {
-    return undefined; // macOS
+    return undefined; // macOS; no executable memory
   }
 }
+
+/**
+ * JavaScriptCore aborts where it cannot make a thread, so where processes are limited it makes none. It
+ * takes that from the environment as it starts: it is started anew in its place, execve(2).
+ */
+function avoidThreads(): void {
+  const before = env[BEFORE];
+  if (before) {
+    for (const name of [BEFORE, ...Object.keys(THREADLESS)]) delete env[name];
+    Object.assign(env, JSON.parse(before));
+  } else if (onBun && hasProcessLimit()) {
+    const words = contents("/proc/self/cmdline").split("\0").slice(0, -1);
+    const own = Object.keys(THREADLESS).map((name) => [name, env[name]]);
+    const saved = { [BEFORE]: JSON.stringify(Object.fromEntries(own)) };
+    process.execve?.(link("/proc/self/exe"), words, { ...env, ...THREADLESS, ...saved });
+  }
+}
+
+const THREADLESS = {
+  BUN_JSC_useConcurrentJIT: "0",
+  BUN_JSC_useConcurrentGC: "0",
+  BUN_JSC_numberOfGCMarkers: "1",
+  BUN_JSC_useWarmUpMarkedBlocks: "0",
+};
+const BEFORE = "ENTRYPOINT_BEFORE"; // what children get in place of these
 
 function freeMemory(): void {
   if (onBun) Bun.shrink();
@@ -1916,10 +1890,11 @@ async function writeByThread(fd: number, bytes: Uint8Array): Promise<void> {
 
 type Pipe = { source: AsyncIterable<Uint8Array>; readEnd: number; writeEnd: number };
 
-function isUnread({ readEnd }: Pipe): boolean {
+/** Bytes in a pipe. With a tenth of a CPU what a dead process wrote may wait there for a while. */
+function unread({ readEnd }: Pipe): number {
   const waiting = new Int32Array(1);
   libc?.ioctl(readEnd, FIONREAD, waiting);
-  return waiting[0] !== 0;
+  return waiting[0] ?? 0;
 }
 
 /** child_process's own "pipe" is a socket, and nginx cannot open /dev/stdout on one. */
@@ -1940,7 +1915,8 @@ function pipeByLibc(): Pipe {
 
 function pipeByFifo(): Pipe {
   const path = join(directory, "fifo");
-  $({ ...ZX, sync: true })`${`mkfifo ${quoted(path)}`}`;
+  if (onBun) Bun.spawnSync(["mkfifo", path]);
+  else $({ ...ZX, sync: true })`${`mkfifo ${quoted(path)}`}`;
   const { O_RDONLY, O_WRONLY, O_NONBLOCK } = fs.constants;
   const readEnd = fs.openSync(path, O_RDONLY | O_NONBLOCK); // without it, it waits for a writer
   const writeEnd = fs.openSync(path, O_WRONLY);
@@ -2033,7 +2009,7 @@ function processes(): Process[] | undefined {
     all.push({
       pid: Number(pid),
       id: `${pid} ${ticks}`,
-      name,
+      name: name.replace(/^(php-fpm).*/, "$1"), // Debian's has its version behind
       state,
       parent: Number(parent),
       below: [],
@@ -2091,10 +2067,31 @@ function isGone(child: Child): boolean {
   return child.gone;
 }
 
+function allBelow(p: Process): Process[] {
+  return p.below.flatMap((q) => [q, ...allBelow(q)]);
+}
+
 /** Those whose parent is none of them. */
 function rootsOf(tree: Process[]): Process[] {
   const pids = new Set(tree.map(({ pid }) => pid));
   return tree.filter(({ parent }) => !pids.has(parent));
+}
+
+/**
+ * Whether it catches or blocks it. A shell blocks all signals for the moment in which it forks: that
+ * does not count. Where the masks cannot be read, a shell does not handle it, and any other does.
+ */
+function handles(p: Process, signal: number): boolean {
+  if (signal === SIGKILL) return true; // as far as it can be
+  const shell = isShell(p);
+  const mask = signalMask(p.pid, shell ? ["SigCgt"] : ["SigCgt", "SigBlk"]);
+  return mask === undefined ? !shell : isIn(mask, signal);
+}
+
+/** By its first word, for a script bears its own name. */
+function isShell({ pid }: Process): boolean {
+  const [word = ""] = contents(`/proc/${pid}/cmdline`).split("\0");
+  return SHELLS.test(basename(word));
 }
 
 /** Of these masks of its status together: bit n - 1 for signal n. gVisor does not tell. */
@@ -2215,6 +2212,13 @@ function oomKills(): number {
   return Number(/^oom_kill (\d+)/m.exec(events)?.[1] ?? 0);
 }
 
+/** Whether somebody has set one: the kernel's own is half of the threads that it can count. */
+function hasProcessLimit(): boolean {
+  const [, most] = /^Max processes +(\d+)/m.exec(contents("/proc/self/limits")) ?? [];
+  const usual = Math.floor(Number(contents("/proc/sys/kernel/threads-max")) / 2);
+  return Number(most) < usual || /^\d/.test(cgroup("pids", "pids.max"));
+}
+
 /** The first of these files that this container's cgroup has: v1 or v2, own mount or the host's. */
 function cgroup(controller: string, ...names: string[]): string {
   const own = contents("/proc/self/cgroup");
@@ -2256,29 +2260,31 @@ function writeNginxConf(address = appAddress): void {
   const part = readNginx(text);
   const isWhole = has(part, "events");
   const values = nginxValues();
-  if (part.length) putFile("listen", `${values.NGINX_LISTEN}`);
-  if (part.length && !isWhole) putFile("proxy_params", PROXY_PARAMS);
+  if (part.length) putFile("listen", values.NGINX_LISTEN);
+  if (part.length && !isWhole) putFile(PARAMS, PROXY_PARAMS);
+  if (part.length && !isWhole) putFile("modules-of-the-image", nginxModules().join("\n"));
   bringFiles(part);
   if (has(part, "server")) values.NGINX_VARIABLES = PROXY_VARIABLES;
-  const whole = `\${NGINX_DAEMON}\ninclude main/ENTRYPOINT_NGINX;\n`;
-  const ours = filled(isWhole ? whole : NGINX_TEMPLATE, values);
-  putFile("nginx.conf", part.length ? edited(ours, writePart(part, text, ours)) : ours);
+  const ours = filled(NGINX_TEMPLATE, values);
+  const daemon = has(part, "daemon") ? "" : values.NGINX_DAEMON;
+  const whole = `${daemon}\ninclude main/ENTRYPOINT_NGINX;\n`;
+  if (isWhole) putFile("main/ENTRYPOINT_NGINX", text);
+  const doubles = part.length && !isWhole ? writePart(part, text, ours) : [];
+  putFile("nginx.conf", isWhole ? whole : edited(ours, doubles));
 }
 
 /** Writes each directive of the part where it may stand. Gives those of ours whose place they take. */
 function writePart(part: Directive[], text: string, conf: string): Directive[] {
-  const [isWhole, hasServer] = [has(part, "events"), has(part, "server")];
-  const inside = (it: Directive) => (hasServer || isForHttp(it) ? "http" : "server");
-  const levelOf = (it: Directive) => (isWhole ? "main" : inside(it));
+  const hasServer = has(part, "server");
+  const isForHttp = (it: Directive) => standing([it]).every(({ name }) => FOR_HTTP.test(name));
+  const levelOf = (it: Directive) => (hasServer || isForHttp(it) ? "http" : "server");
   let ours = readNginx(conf);
-  return (["main", "http", "server"] as const).flatMap((level, i, levels) => {
+  return ["http", "server"].flatMap((level) => {
     const here = part.filter((it) => levelOf(it) === level);
     const others = part.filter((it) => levelOf(it) !== level);
-    const edits = isWhole ? others : [...others, ...withProxy(here, level === "server")];
-    putFile(`${level}/ENTRYPOINT_NGINX`, edited(text, edits));
-    const doubles = doubled(ours, here);
-    ours = ours.find(({ name }) => name === levels[i + 1])?.block ?? [];
-    return doubles;
+    putFile(`${level}/ENTRYPOINT_NGINX`, edited(text, [...others, ...withProxy(here, level)]));
+    ours = ours.find(({ name }) => name === level)?.block ?? [];
+    return doubled(ours, here);
   });
 }
 
@@ -2324,38 +2330,31 @@ const LUA_TOKEN =
 
 /** As nginx does, a "}" in a word and the "{" of "${" are nothing but text. */
 function readNginx(text: string): Directive[] {
-  const all: Directive = { name: "", args: [], from: 0, to: text.length, block: [] };
+  const all: Directive[] = [];
   const open: Directive[] = []; // blocks, the innermost last
-  const tokens = new RegExp(NGINX_TOKEN);
   let words: string[] = [];
   let from = 0; // where the first of them stands
-  for (let found = tokens.exec(text); found; found = tokens.exec(text)) {
+  let to = 0;
+  for (;;) {
+    const isLua = open.some(({ name }) => name.endsWith("_by_lua_block"));
+    const tokens = isLua ? LUA_TOKEN : NGINX_TOKEN;
+    tokens.lastIndex = to;
+    const found = tokens.exec(text);
+    if (!found) return all;
     const [token] = found;
+    to = tokens.lastIndex;
     if (!words.length) from = found.index;
-    if (token === "}") {
-      const closed = open.pop();
-      if (closed) closed.to = tokens.lastIndex;
-    } else if (token === "{" || token === ";") {
+    if (token === "{" || token === ";") {
       const [name = "", ...args] = words;
-      const to = token === ";" ? tokens.lastIndex : text.length; // until it is closed
-      const directive: Directive = { name, args, from, to, block: [] };
-      (open.at(-1) ?? all).block.push(directive);
-      if (token === "{") open.push(directive);
-      if (name.endsWith("_by_lua_block")) tokens.lastIndex = endOfLua(text, tokens.lastIndex);
-      words = [];
-    } else if (!token.startsWith("#")) words.push(token.replace(/^(["'])(.*)\1$/s, "$2"));
+      const directive = { name, args, from, to: text.length, block: [] };
+      (open.at(-1)?.block ?? all).push(directive);
+      open.push(directive);
+    }
+    const closed = token === "}" || token === ";" ? open.pop() : undefined;
+    if (closed) closed.to = to;
+    if (/^[{};]$/.test(token)) words = [];
+    else if (!token.startsWith("#")) words.push(token.replace(/^(["'])(.*)\1$/s, "$2"));
   }
-  return all.block;
-}
-
-/** Where the "}" stands that closes it; Lua's strings and comments may hold others. */
-function endOfLua(text: string, start: number): number {
-  let depth = 1;
-  for (const { 0: token, index } of text.slice(start).matchAll(LUA_TOKEN)) {
-    depth += Number(token === "{") - Number(token === "}");
-    if (!depth) return start + index;
-  }
-  return text.length;
 }
 
 /** What stands at a level, also by way of files that it includes. */
@@ -2367,15 +2366,11 @@ function has(level: Directive[], name: string): boolean {
   return standing(level).some((directive) => directive.name === name);
 }
 
+/** What nginx allows in http alone may stand beside locations. */
 const FOR_HTTP =
   /^(map|geo|geoip2|split_clients|upstream|limit_(req|conn)_zone|log_format|\w+_cache_path|lua_shared_dict)$/;
 
-/** What nginx allows in http alone may stand beside locations. */
-function isForHttp({ name, block }: Directive): boolean {
-  return FOR_HTTP.test(name) || (name === "include" && !!block.length && block.every(isForHttp));
-}
-
-const ADDED = /^(include|types|geo|map|set|if)$/; // one more takes no other's place
+const ADDED = /^(include|types|map|set|if)$/; // one more takes no other's place
 const KEYED = /^(proxy_(set|pass)_header|upstream|log_format|listen)$/;
 
 /** Those of ours that the user's part has at this level in its own way. */
@@ -2389,50 +2384,45 @@ function doubled(ours: Directive[], theirs: Directive[]): Directive[] {
   return ours.filter((directive) => !ADDED.test(directive.name) && keys.has(keyOf(directive)));
 }
 
+/** Other words in a place of the text. */
 type Edit = { from: number; to: number; by?: string };
 
 /** The text with other words in these places. Its lines keep their numbers. */
 function edited(text: string, edits: Edit[]): string {
-  let [result, at] = ["", 0];
-  for (const { from, to, by = "" } of edits.sort((a, b) => a.from - b.from)) {
-    result += text.slice(at, from) + by + text.slice(from, to).replace(/[^\n]+/g, "");
-    at = to;
-  }
-  return result + text.slice(at);
+  const lastFirst = edits.toSorted((a, b) => b.from - a.from);
+  return lastFirst.reduce((result, { from, to, by = "" }) => {
+    const newlines = result.slice(from, to).replace(/[^\n]+/g, "");
+    return result.slice(0, from) + by + newlines + result.slice(to);
+  }, text);
 }
 
-/** Beside the user's own: what the file proxy_params has, where that is included; and our headers
- * where a server has some, for nginx takes those of http only where there are none. */
-function withProxy(level: Directive[], isServer: boolean): Edit[] {
-  const edits = level.flatMap((it) =>
-    it.name === "include" ? [] : withProxy(it.block, it.name === "server"),
-  );
-  const lacking = (text: string) =>
-    `${edited(text, doubled(readNginx(text), level))} `.replace(/\s+/g, " ");
-  const isParams = ({ name, args, block }: Directive) =>
-    name === "include" && args[0] === "proxy_params" && !block.length;
-  const hasHeader = (it: Directive) => standing([it]).some(({ name }) => HEADER.test(name));
-  const [params, header] = [level.find(isParams), level.find(hasHeader)];
-  if (params) edits.push({ from: params.from, to: params.to, by: lacking(PROXY_PARAMS) });
-  else if (isServer && header && !standing(level).some(isParams))
-    edits.push({ from: header.from, to: header.from, by: lacking(PROXY_HEADERS) });
-  return edits;
+/** What proxy_params has, but what stands beside it: where it is included, and in a server that has
+ * headers, for nginx takes those of http only where there are none. */
+function withProxy(level: Directive[], parent: string): Edit[] {
+  const inner = level.flatMap((it) => (it.name === "include" ? [] : withProxy(it.block, it.name)));
+  const params = level.find(({ name, args: [file] }) => name === "include" && file === PARAMS);
+  const header = level.find((it) => has([it], "proxy_set_header"));
+  const at = params ?? (parent === "server" ? header : undefined);
+  if (!at) return inner;
+  const text = contents(join(directory, PARAMS));
+  const beside = level.filter((it) => it !== params);
+  const by = `${edited(text, doubled(readNginx(text), beside))} `.replace(/\s+/g, " ");
+  return [...inner, { from: at.from, to: params ? at.to : at.from, by }];
 }
 
-const HEADER = /^proxy_(set|pass)_header$/;
+const PARAMS = "proxy_params";
 const NAMES_FILE = /^(include|auth_basic_user_file|\w*ssl_(\w*certificate\w*|dhparam|crl))$/;
 
 /** A relative name is that of a file beside the user's, else of ours, else of nginx's own. nginx gets a
  * copy of it, as Deno may make links only with -A. */
 function bringFiles(level: Directive[]): void {
-  const places = [dirname(resolve(`${env.ENTRYPOINT_NGINX}`)), nginxFiles()];
+  const places = [dirname(resolve(`${env.ENTRYPOINT_NGINX}`)), directory, ...NGINX_FILES];
   for (const { name, args, block } of level) {
-    const [pattern = ""] = NAMES_FILE.test(name) && !args[0]?.includes("..") ? args : [];
-    const place = places.find((cwd) => fs.globSync(pattern, { cwd }).length);
-    for (const file of place ? fs.globSync(pattern, { cwd: place }) : []) {
-      if (place === nginxFiles() && fs.existsSync(join(directory, file))) continue; // or ours
-      const text = filled(contents(resolve(`${place}`, file)));
-      if (text && !file.startsWith("/")) putFile(file, text);
+    const [pattern = ""] = args;
+    const cwd = NAMES_FILE.test(name) && places.find((it) => fs.globSync(pattern, { cwd: it })[0]);
+    for (const file of cwd ? fs.globSync(pattern, { cwd }) : []) {
+      const text = filled(contents(resolve(`${cwd}`, file)));
+      if (text && !/^\/|\.\./.test(file)) putFile(file, text);
       if (name === "include") block.push(...readNginx(text));
     }
     bringFiles(block);
@@ -2440,24 +2430,16 @@ function bringFiles(level: Directive[]): void {
 }
 
 /** The modules that the image's own configuration loads. */
-function nginxModules(file = `${nginxFiles()}/nginx.conf`): string[] {
+function nginxModules(file = "/etc/nginx/nginx.conf"): string[] {
   return readNginx(contents(file)).flatMap(({ name, args: [value = ""] }) => {
     if (name === "load_module") return `load_module "${value}";`;
-    const included = name === "include" ? fs.globSync(resolve(nginxFiles(), value)) : [];
+    const included = name === "include" ? fs.globSync(resolve("/etc/nginx", value)) : [];
     return included.sort().flatMap((path) => nginxModules(path));
   });
 }
 
-/** The directory of nginx's own files: Debian's and Alpine's, FreeBSD's, Homebrew's, OpenResty's. */
-const nginxFiles = once(() => {
-  const usual = "/etc/nginx";
-  const others = ["local/etc/nginx", "local/openresty/nginx/conf"].map((path) => `/usr/${path}`);
-  return (
-    [usual, ...others, "/opt/homebrew/etc/nginx"].find((path) =>
-      fs.existsSync(`${path}/mime.types`),
-    ) ?? usual
-  );
-});
+/** nginx's own files, and those of OpenResty's image. */
+const NGINX_FILES = ["/etc/nginx", "/usr/local/openresty/nginx/conf"];
 
 const PLACEHOLDER = /\$\{([A-Z_][A-Z_0-9]*)(?::-([^}]*))?\}/g; // ${host} is nginx's own
 
@@ -2467,50 +2449,39 @@ function filled(template: string, more: NodeJS.ProcessEnv = {}): string {
   const ports = { PORT: `${port}`, APP_PORT: `${appPort}` };
   const NGINX_CONF = join(directory, "nginx.conf");
   const known: NodeJS.ProcessEnv = { ...env, ...ports, NGINX_CONF, ENTRYPOINT_STATIC, ...more };
-  const text = template.replace(/^\ufeff/, "");
-  return text.replace(
-    PLACEHOLDER,
-    (whole, name, other) => (known[name] || other) ?? known[name] ?? whole,
-  );
+  const valueFor = (whole: string, name: string, other?: string) =>
+    (known[name] || other) ?? known[name] ?? whole;
+  return template.replace(/^\ufeff/, "").replace(PLACEHOLDER, valueFor);
 }
 
-const CURES: [RegExp, string][] = [
-  [
-    /worker_connections are not enough|Too many open files/,
-    "raise the limit of descriptors (docker run --ulimit nofile=65536), or add CPUs: each has a worker, of 10000 connections at most, and a request takes two",
-  ],
-  [
-    /\.so" .* in \S+nginx\.conf:\d/,
-    "the image's own nginx.conf loads this module: install the one of this nginx, or remove it",
-  ],
-];
+const TOO_MANY = /worker_connections are not enough|Too many open files/;
 
-/** The pipe of nginx's errors. What to do about one is said behind it, once. */
-function withCures(pipe: Pipe, { name, command }: Row): Pipe {
-  const untold = new Map(CURES);
+/** The pipe of nginx's errors. What to do about this one is said behind it, once. */
+function withCure(pipe: Pipe, { name, command }: Row): Pipe {
   async function* source() {
+    let isTold = false;
     for await (const chunk of pipe.source) {
       yield chunk;
-      for (const [error, cure] of untold)
-        if (error.test(`${Buffer.from(chunk)}`) && untold.delete(error))
-          say(`${name}: ${cure}`, "WARNING");
+      if (isTold || !TOO_MANY.test(`${Buffer.from(chunk)}`)) continue;
+      isTold = true;
+      const cure = "raise the limit of descriptors (docker run --ulimit nofile=65536), or add CPUs";
+      say(`${name}: ${cure}`, "WARNING");
     }
   }
   return command.includes("NGINX_CONF") ? { ...pipe, source: source() } : pipe;
 }
 
 /** What the configuration takes from this machine. */
-function nginxValues(): NodeJS.ProcessEnv {
-  const { port, appPort, template } = settings;
+function nginxValues() {
+  const { port, appPort } = settings;
   const host = appAddress.includes(":") ? `[${appAddress}]` : appAddress;
   const ipv6 = ownAddresses().some(({ family }) => family === "IPv6");
+  const { mtime } = fs.statSync(settings.static, { throwIfNoEntry: false }) ?? {};
   const [, files = ""] = /^Max open files +\S+ +(\d+)/m.exec(contents("/proc/self/limits")) ?? [];
   return {
-    NGINX_MODULES: template === undefined ? "" : nginxModules().join("\n"),
     NGINX_DAEMON: table.some(({ command }) => /\bdaemon\b/.test(command)) ? "" : "daemon off;",
     NGINX_USER: process.getuid?.() === 0 ? "user root; # what the app can read, nginx can" : "",
     NGINX_DIRECTORY: directory,
-    NGINX_FILES: nginxFiles(),
     NGINX_WORKERS: `${cpus()}`,
     NGINX_CONNECTIONS: `${Math.min(Number(files || 10_000), 10_000)}`,
     NGINX_DESCRIPTORS: files && `worker_rlimit_nofile ${files};`,
@@ -2518,49 +2489,36 @@ function nginxValues(): NodeJS.ProcessEnv {
     NGINX_APP: typeof appPort === "string" ? `"unix:${appPort}"` : `${host}:${appPort}`,
     NGINX_VARIABLES: "",
     NGINX_TRACE: settings.log === "json" && env.GOOGLE_CLOUD_PROJECT ? TRACE_HEADERS : "",
-    NGINX_STATIC: settings.static.replace(/["\\]/g, "\\$&").replaceAll("$", () => `\${dollar}`),
-    NGINX_STATIC_DATES: hasDates(settings.static) ? "" : WITHOUT_DATES,
+    NGINX_STATIC: settings.static.replace(/["\\]/g, "\\$&"),
+    NGINX_STATIC_DATES: mtime && mtime.getFullYear() < 1990 ? WITHOUT_DATES : "",
   };
 }
 
-/** Reproducible builds date all files alike, long ago: a changed one would look unchanged. */
-function hasDates(directory: string): boolean {
-  if (!isDirectory(directory)) return true;
-  const some = fs.readdirSync(directory).slice(0, 100);
-  const dates = ["", ...some].map(
-    (name) => fs.statSync(join(directory, name), { throwIfNoEntry: false })?.mtime,
-  );
-  return !dates.some((date) => date && date.getFullYear() < 1990);
-}
+/** What nginx keeps from the client by itself; of the app's X-Accel headers it would do as they say. */
+const ACCEL = ["Redirect", "Expires", "Limit-Rate", "Buffering", "Charset"].map(
+  (name) => `X-Accel-${name}`,
+);
+const PASSED = ["Server", "Date", "X-Pad", ...ACCEL].map((name) => `proxy_pass_header ${name};`);
 
-const PROXY_HEADERS = `
+/** The file proxy_params. */
+const PROXY_PARAMS = `
   proxy_set_header Host $app_host;
   proxy_set_header Connection $app_connection;
   proxy_set_header Upgrade $http_upgrade;
   proxy_set_header X-Forwarded-For $app_forwarded_for;
   proxy_set_header X-Forwarded-Proto $app_forwarded_proto;
-  proxy_pass_header Server;
-  proxy_pass_header Date;
-  proxy_pass_header X-Pad;
-  proxy_pass_header X-Accel-Redirect;
-  proxy_pass_header X-Accel-Expires;
-  proxy_pass_header X-Accel-Limit-Rate;
-  proxy_pass_header X-Accel-Buffering;
-  proxy_pass_header X-Accel-Charset;`;
+  ${PASSED.join("\n  ")}`;
 
-/** Streamed, and with the headers that came: the file proxy_params. */
-const PROXY_PARAMS = `
-  proxy_http_version 1.1;
-  proxy_request_buffering off;
-  proxy_buffering off;
-  proxy_read_timeout 3600s;
-  proxy_send_timeout 3600s;
-  proxy_buffer_size 64k;
-  proxy_buffers 8 64k;
-  proxy_busy_buffers_size 128k;
-  proxy_redirect off;
-  proxy_ignore_headers X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Buffering X-Accel-Charset;
-${PROXY_HEADERS}`;
+/** Whatever the app speaks: an hour, and big headers. */
+const PROTOCOLS = ["proxy", "fastcgi", "uwsgi", "scgi"].map(
+  (name) => `
+  ${name}_temp_path "\${NGINX_DIRECTORY}/${name}";
+  ${name}_read_timeout 3600s;
+  ${name}_send_timeout 3600s;
+  ${name}_buffer_size 64k;
+  ${name}_buffers 8 64k;
+  ${name}_busy_buffers_size 128k;`,
+);
 
 /** The variables of proxy_params for the user's servers. The built-in one starts sooner without `map`. */
 const PROXY_VARIABLES = `map $http_connection $app_connection { ~*upgrade upgrade; default ""; }
@@ -2571,7 +2529,7 @@ const PROXY_VARIABLES = `map $http_connection $app_connection { ~*upgrade upgrad
 /** Transparent: what works without nginx in front works with it, from nginx 1.22 on. */
 const NGINX_TEMPLATE = `# Written by entrypoint for this run.
 \${NGINX_DAEMON}
-\${NGINX_MODULES}
+include modules-of-the-image*; # a pattern may match nothing
 \${NGINX_USER}
 pid "\${NGINX_DIRECTORY}/nginx.pid";
 error_log stderr warn;
@@ -2581,17 +2539,13 @@ events { worker_connections \${NGINX_CONNECTIONS}; } # two for each request unde
 http {
   log_format main '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent '
     '"$http_referer" "$http_user_agent" "$http_x_forwarded_for"\${NGINX_TRACE}';
-  include http/ENTRYPOINT_NGINX*; # a pattern may match nothing
+  include http/ENTRYPOINT_NGINX*;
   access_log /dev/stdout main;
-  include "\${NGINX_FILES}/mime[.]types";
+  ${NGINX_FILES.map((path) => `include ${path}/mime[.]types;`).join("\n  ")}
   types { text/javascript mjs; } # which it lacks
   types_hash_max_size 4096;
   default_type application/octet-stream;
   client_body_temp_path "\${NGINX_DIRECTORY}/client_body";
-  proxy_temp_path "\${NGINX_DIRECTORY}/proxy";
-  fastcgi_temp_path "\${NGINX_DIRECTORY}/fastcgi";
-  uwsgi_temp_path "\${NGINX_DIRECTORY}/uwsgi";
-  scgi_temp_path "\${NGINX_DIRECTORY}/scgi";
   sendfile on;
   server_tokens off;
   absolute_redirect off;
@@ -2603,23 +2557,17 @@ http {
   keepalive_timeout 620s; # longer than the 600 s of Google's load balancers
   ignore_invalid_headers off;
   large_client_header_buffers 8 64k;
+  ${PROTOCOLS.join("")}
 ${PROXY_PARAMS}
-
-  # The same for PHP and uwsgi, as far as it goes: they want to know the length of a body first, and
-  # unbuffered nginx would keep connections that php-fpm closes.
-  fastcgi_read_timeout 3600s;
-  fastcgi_send_timeout 3600s;
-  fastcgi_buffer_size 64k;
-  fastcgi_buffers 8 64k;
-  fastcgi_busy_buffers_size 128k;
+  # Streamed. Of fastcgi and uwsgi nginx must know the length of a request first, and unbuffered it
+  # would keep connections that php-fpm closes.
+  proxy_http_version 1.1;
+  proxy_request_buffering off;
+  proxy_buffering off;
+  proxy_redirect off;
+  proxy_ignore_headers ${ACCEL.join(" ")};
   uwsgi_buffering off;
-  uwsgi_read_timeout 3600s;
-  uwsgi_send_timeout 3600s;
-  uwsgi_buffer_size 64k;
-  uwsgi_buffers 8 64k;
-  uwsgi_busy_buffers_size 128k;
 
-  geo $dollar { default "$"; }
   \${NGINX_VARIABLES}
   upstream app {
     server \${NGINX_APP};
@@ -2658,6 +2606,7 @@ ${PROXY_PARAMS}
 }
 `;
 
+/** Reproducible builds date all files alike, long ago: a changed one would look unchanged. */
 const WITHOUT_DATES = `etag off; if_modified_since off; add_header Last-Modified "";`;
 
 // After a tab each, which no value can hold: nginx writes it as \x09.

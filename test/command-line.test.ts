@@ -471,6 +471,99 @@ section("--check", (it) => {
     expect([code, stderr.includes("found")]).toEqual([0, false]);
   });
 
+  // What sh cannot read, in its own words, and what no shell refuses.
+  const unread: [line: string, words: RegExp][] = [
+    ['echo "x', /Procfile:2: b: .*([Uu]nterminated|unexpected)/],
+    ["echo `x", /Procfile:2: b: .*([Uu]nterminated|unexpected|EOF)/],
+    ["if true; then x", /Procfile:2: b: /],
+    ["while true; do x", /Procfile:2: b: /],
+    ["(x", /Procfile:2: b: /],
+    ["x)", /Procfile:2: b: /],
+    ["cat &&", /Procfile:2: b: /],
+    ["case a in", /Procfile:2: b: /],
+    ["PORT=9001 {cat; }", /Procfile:2: b: /],
+  ];
+  for (const [line, words] of unread)
+    it(`says what sh cannot read: ${line}`, async (box) => {
+      box.write("Procfile", `a: cat\nb: ${line}\nc: cat`);
+      const { code, stdout, errors } = await ended(box, ["--check"]);
+      expect([code, stdout, errors.length]).toEqual([2, "", 1]);
+      expect(errors[0]).toMatch(words);
+    });
+
+  const runs = [
+    "for i in 1 2; do echo $i; done",
+    "case x in x) true;; *) false;; esac",
+    "f() { echo; }; f",
+    "echo 'it''s' \\\"ok\\\" && (cd / && true) || true",
+    "cat <<EOF",
+    "x=$(case a in (a) echo b;; esac); echo $x",
+    "trap 'kill $!' TERM; sleep 1 & wait",
+    "echo $((1 + 2)) `id -u` $" + "{X:-a b} # comment '",
+    "[ -f x ] || ! true; echo ~ {a,b} a[b] * ?",
+    "echo x 2>&1 >/dev/null </dev/null 3<&0",
+    "until false; do break; done; exec true",
+    "PORT=9001 cd / && true",
+    "echo größe 🚀 \\",
+  ];
+  for (const shell of ["dash", "bash", "busybox"])
+    it(`refuses nothing that ${shell} runs`, async (box) => {
+      const bin = path.join(box.base, "bin");
+      fs.mkdirSync(bin);
+      fs.symlinkSync(Bun.which(shell) ?? "", path.join(bin, "sh"));
+      const env = { PATH: `${bin}:${process.env.PATH}` };
+      box.write("Procfile", runs.map((line, i) => `p${i}: ${line}\n`).join(""));
+      const { code, errors } = await ended(box, ["--check"], env);
+      expect([code, errors]).toEqual([0, []]);
+    });
+
+  it("has nginx read its configuration, and makes no file", async (box) => {
+    const parts: [part: string, says: RegExp | undefined, code: number][] = [
+      ["", undefined, 0],
+      ["location /a { return 204; }", undefined, 0],
+      [
+        "\nproxy_pas http://app;\n",
+        /nginx: ENTRYPOINT_NGINX=part:2: unknown directive "proxy_pas"/,
+        2,
+      ],
+      ["root /x\nindex y;", /nginx: ENTRYPOINT_NGINX=part:\d: .*number of arguments/, 2],
+      ["server {\n listen 1;\n upstream x {}\n}", /ENTRYPOINT_NGINX=part:3: .*not allowed here/, 2],
+      ["root /x;\nroot /y;", /ENTRYPOINT_NGINX=part:2: .*duplicate/, 2],
+      ["location /a { return 204;", /ENTRYPOINT_NGINX=part:\d: unexpected end of file/, 2],
+      ["location /a {\n proxy_pass http://no.invalid; }", /part:2: host not found/, 0],
+      [`events {}\npid ${box.dir}/x.pid;\nhttp { access_log ${box.dir}/access; }`, undefined, 0],
+    ];
+    for (const [part, says, expected] of parts) {
+      box.write("part", part);
+      const { code, stderr } = await ended(
+        box,
+        ["--check", "cat"],
+        part ? { ENTRYPOINT_NGINX: "part" } : {},
+      );
+      expect([part, code]).toEqual([part, expected]);
+      if (says) expect(stderr).toMatch(says);
+      else expect([part, stderr]).toEqual([part, ""]);
+      expect(fs.readdirSync(box.dir)).toEqual(["part"]);
+    }
+  });
+
+  const others: [what: string, text: string, says: RegExp][] = [
+    ["supervisord", "[program:x]\ncommand=x --port=80%(process_num)d", /supervisord/],
+    ["systemd", "[Service]\nExecStart=/bin/x", /systemd/],
+    ["a Dockerfile", "FROM debian\nRUN x", /Dockerfile/],
+    ["compose", "services:\n  web:\n    ports:", /YAML/],
+    ["Kubernetes", "---\nspec:", /YAML/],
+    ["a script", "#!/bin/bash\nnginx &\nwait -n", /script/],
+    ["a heredoc", "a: cat <<EOF\nsome words\nEOF", /one line: write/],
+  ];
+  for (const [what, text, says] of others)
+    it(`says that the file seems to be that of ${what}`, async (box) => {
+      box.write("Procfile", text);
+      const { code, errors } = await ended(box, ["--check"]);
+      expect(code).toBe(2);
+      expect(errors.join("\n")).toMatch(says);
+    });
+
   it("accepts the repository's own Procfiles", async (box) => {
     const all = fs.globSync("test/**/Procfile*", { cwd: root });
     const files = all.filter((file) => !file.startsWith("test/recipes/")); // recipes.test.ts has these

@@ -29,6 +29,7 @@ import { compiled, demoApp, eventually, fences, root, staticFiles, within } from
 import { Greeter } from "./recipes/grpc-web/greet_pb.ts";
 
 const work = fs.mkdtempSync(path.join(os.tmpdir(), "entrypoint-docker-"));
+const LONGEST = Number(process.env.ENTRYPOINT_TEST_SECONDS ?? 15);
 const node = fs.realpathSync(path.join(root, "node_modules/node/bin/node"));
 
 beforeAll(buildDemo, 10 * MINUTES);
@@ -492,6 +493,33 @@ describe("elsewhere", () => {
       );
       expect(out + err).toContain("last: exit code 3 after");
       expect(code).toBe(3);
+    });
+});
+
+describe("a pids limit that is used up", () => {
+  for (const idle of [1, 15, 60].filter((seconds) => seconds <= LONGEST))
+    inEngine(`after ${idle} s: lines come, and a stop drains`, async () => {
+      // Perl forks until nothing more can be, and nothing when it is asked.
+      const forks = "while (defined(my $p = fork)) { $p or sleep 1000 } $| = 1; print qq(full\\n)";
+      const later = `$SIG{TERM} = sub { print qq(bye\\n); exit }; sleep ${idle}; print qq(line\\n)`;
+      const app = `exec perl -e '${forks}; ${later}; sleep 1 while 1'`;
+      const { command: binary } = compiled;
+      const options = ["--init", "--pids-limit", "60", "--entrypoint", "entrypoint"];
+      const volumes = ["--volume", `${binary[0]}:/usr/local/bin/entrypoint:ro`];
+      const procfile = path.join(work, `forks-${idle}`);
+      fs.writeFileSync(procfile, `app: ${app}\n`);
+      const start = {
+        options: [...options, ...volumes, "--volume", `${procfile}:/Procfile:ro`],
+        of: "debian:trixie-slim",
+        words: ["-f", "/Procfile"],
+      };
+      await inContainer(start, async (container) => {
+        await container.line(/app \| full/);
+        await Bun.sleep(idle * 1000);
+        await container.line(/app \| line/);
+        expect(await container.stop()).toMatchObject({ code: 0 });
+        expect(await container.logs()).toMatch(/app \| full\napp \| line\napp \| bye\n/);
+      });
     });
 });
 

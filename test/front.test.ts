@@ -88,7 +88,7 @@ section(
     });
 
     it("may have any name, and nothing beside it is served", async (box) => {
-      for (const name of ['a "b" $c \\d', "größe", "static"]) {
+      for (const name of ['a "b" c \\d', "größe", "static"]) {
         box.write(`${name}/there.txt`, "there\n");
         box.write(`${name}-secret/key.txt`, "secret\n");
         const env = { ENTRYPOINT_STATIC: name };

@@ -15,6 +15,7 @@ export interface Runtime {
   command: string[];
   /** A folder in front of PATH. */
   path?: string;
+  env?: Record<string, string>;
   /** The sections that it is tried in, where not in all. */
   sections?: string[];
 }
@@ -71,6 +72,12 @@ export const runtimes: Runtime[] = [
     name: "compiled, BusyBox's sh",
     path: busybox,
     sections: ["the Procfile", "stop", "a stop", "signals", "the race"],
+  },
+  {
+    ...compiled, // where memory is never executable, as SELinux or a seccomp profile may have it
+    name: "compiled, without JIT",
+    env: { BUN_JSC_useJIT: "0" },
+    sections: ["the Procfile", "start", "the race", "signals", "stop", "logs", "json", "a pipe"],
   },
   musl,
   { name: "bun", command: [bun, source], sections: core },
@@ -519,6 +526,7 @@ export class Box {
       HOME: this.base,
       TMPDIR: this.tmp,
       TEST_MARK: this.mark,
+      ...runtime.env,
       ...more,
     };
   }
@@ -533,7 +541,7 @@ export class Box {
 
   /** Starts the program with these lines as its Procfile. */
   procfile(lines: string[], options: Options = {}): Run {
-    this.write("Procfile", lines.map((line) => `${line}\n`).join(""));
+    this.write("Procfile", lines.map((line) => `${byPath(line)}\n`).join(""));
     return this.start([], options);
   }
 
@@ -619,6 +627,12 @@ type Wrap = (command: string[]) => string[];
 /** A shell does `first`, and becomes the program: `exec 0<&-`, `ulimit -n 20`. */
 export function inShell(first: string, shell: "sh" | "bash" = "sh"): Wrap {
   return (command) => [shell, "-c", `${first}; exec "$@"`, shell, ...command];
+}
+
+/** Debian's busybox-static has a sh that runs its own applets, whatever PATH has: these lack options. */
+function byPath(line: string): string {
+  const NAMES = /(?<![\w./-])(?:date|sed|setpriv|setsid|timeout)(?= )/g;
+  return line.replace(NAMES, (name) => Bun.which(name, { PATH: SYSTEM }) ?? name);
 }
 
 /** A directory for PATH in which these names are BusyBox's. */

@@ -130,7 +130,9 @@ section("the race", (it) => {
     ["web: sleep 1000 &", /the & at the end of its line/],
     ["web: (sleep 1000) & ", /the & at the end of its line/],
     ["web: sh -c 'sleep 1000 &'", /lives on in the background/],
-    ["web: setsid sh -c 'sleep 1' & exit 0", /lives on|done at once/, /^sh |^sleep/],
+    ["web: setsid sh -c 'exec sleep 1' & exit 0", /lives on|done at once/, /^sleep/],
+    ["web: echo /usr/sbin/nginx", /foreground .*`daemon off;`/],
+    ["cache: true service redis start", /foreground/],
   ];
   for (const [line, cure, daemon] of atOnce)
     it(`names what has ended at once: ${line}`, async (box) => {

@@ -464,6 +464,12 @@ const faults: Record<string, Fault> = {
     code: 0,
   },
   "Procfile:1: must be …": { procfile: () => ["app ./server"], code: 2 },
+  'nginx: ENTRYPOINT_NGINX=my.conf:3: unknown directive "proxy_pas"': {
+    args: () => ["--check", "cat"],
+    env: () => ({ ENTRYPOINT_NGINX: "my.conf" }),
+    before: (box) => box.write("my.conf", "root /x;\n\nproxy_pas http://app;\n"),
+    code: 2,
+  },
   "nginx: nginx finds nobody at APP_PORT=8081 and answers 502: …": {
     args: () => ["--check"],
     procfile: () => ["app: cat", "nginx: nginx -c $NGINX_CONF"],

@@ -278,6 +278,7 @@ interface Store {
   victim: RegExp;
   /** A client from elsewhere that stays connected. */
   stays?: (port: number) => string[];
+  needsRoot?: boolean;
 }
 
 const itsUser = isRoot ? `${asUser("postgres").join(" ")} ` : "";
@@ -303,18 +304,23 @@ const stores: Store[] = [
     got: /42/,
     victim: /^memcached/,
   },
-  {
-    name: "postgres",
-    lines: (port, dir) => [
-      `release: ${postgres}/initdb -D ${dir}/data -U me -N -A trust >/dev/null`,
-      `store: PORT=${port} ${postgres}/postgres -D ${dir}/data -p ${port} -h 127.0.0.1 -k ${dir} -F`,
-    ],
-    put: (port) => `${psql(port)} -c 'create table a as select 42'`,
-    get: (port) => `${psql(port)} -c 'select a.* from a, pg_sleep(1.2)'`,
+  ...["", "su postgres -s /bin/sh -c 'X'", "su postgres -s /bin/sh -c 'X; true'"].map((around) => ({
+    name: `postgres${around && `, by ${around}`}`,
+    needsRoot: around !== "",
+    lines: (port: number, dir: string) => {
+      const server = `${postgres}/postgres -D ${dir}/data -p ${port} -h 127.0.0.1 -k ${dir} -F`;
+      const started = around ? around.replace("X", server.replace(itsUser, "")) : server;
+      return [
+        `release: ${postgres}/initdb -D ${dir}/data -U me -N -A trust >/dev/null`,
+        `store: PORT=${port} ${started}`,
+      ];
+    },
+    put: (port: number) => `${psql(port)} -c 'create table a as select 42'`,
+    get: (port: number) => `${psql(port)} -c 'select a.* from a, pg_sleep(1.2)'`,
     got: /42/,
     victim: /postgresql/,
-    stays: (port) => psql(port).split(" "),
-  },
+    stays: (port: number) => psql(port).split(" "),
+  })),
 ];
 
 // ---- The tests
@@ -381,7 +387,7 @@ section(
         });
     }
 
-    for (const store of stores) {
+    for (const store of stores.filter(({ needsRoot }) => isRoot || !needsRoot)) {
       const startWithApp = async (box: Box) => {
         const port = await freePort();
         fs.chmodSync(box.dir, 0o777);
@@ -402,7 +408,7 @@ section(
         const { run, port } = await startWithApp(box);
         await using client =
           store.stays && Bun.spawn(store.stays(port), { stdin: "pipe", stdout: "pipe" });
-        client?.stdin.write("select 1;\n");
+        client?.stdin.write("begin; select 1;\n"); // postgres then has a transaction open
         client?.stdin.flush();
         await client?.stdout.getReader().read(); // it is connected
         const { code } = await run.stop();
@@ -417,6 +423,45 @@ section(
         await endsWith(run, store.victim);
       });
     }
+
+    it("has its data after a stop: redis behind a shell, with a trap and without", async (box) => {
+      for (const line of ["X", "X; true", "trap 'kill $!; wait' TERM; X & wait"]) {
+        const port = await freePort();
+        const redis = `redis-server --port ${port} --save '3600 1' --dir ${box.dir}`;
+        const run = box.procfile([`redis: PORT=${port} ${line.replace("X", redis)}`], {
+          env: { PORT: `${await freePort()}` },
+        });
+        await run.line(/Ready to accept connections/);
+        await Bun.$`redis-cli -p ${port} set a ${"value-of-a"}`.quiet();
+        await run.stopsWell();
+        expect([line, box.read("dump.rdb")]).toEqual([line, expect.stringContaining("value-of-a")]);
+        box.remove("dump.rdb");
+      }
+    });
+
+    it("lets haproxy with statistics finish, as the front", async (box) => {
+      const [port, app, statistics] = [await freePort(), await freePort(), await freePort()];
+      box.write(
+        "haproxy.cfg",
+        `defaults\n mode http\n timeout client 20s\n timeout server 20s\n timeout connect 2s
+frontend web\n bind 127.0.0.1:${port}\n default_backend app
+backend app\n server app 127.0.0.1:${app}
+frontend statistics\n bind 127.0.0.1:${statistics}\n stats enable\n`,
+      );
+      const lines = [
+        `app: PORT=${app} ${gunicorn(`127.0.0.1:${app}`)}`,
+        `haproxy: PORT=${statistics} haproxy -W -db -f haproxy.cfg`,
+        "worker: exec sleep 1000",
+      ];
+      const env = { ...common, PORT: `${port}` };
+      const run = box.procfile(lines, { env });
+      await run.line(/ready in/);
+      const answers = Array.from({ length: 4 }, () => ask(`http://127.0.0.1:${port}/slow`));
+      await answered(box);
+      const { code } = await run.stop();
+      expect([await Promise.all(answers), code]).toEqual([Array(4).fill("200 done"), 0]);
+      expect(run.stderr.text).toContain("stopping worker, haproxy, then app\n");
+    });
 
     it("finishes its task while its store still answers: celery with redis", async (box) => {
       const redis = await freePort();

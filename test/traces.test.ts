@@ -12,7 +12,8 @@
 //   echo "== KIND"; GOTRACEBACK=single ./trace KIND 2>&1 || echo "exit status 2"
 //   (all for `all` and `goroutine`; `== logged: KIND` for `handled` and `log`)
 // recorded/written.txt is written by hand: there is no .NET in Debian. It has Rails and Spring too, and
-// none.txt has no trace at all.
+// none.txt has no trace at all. recorded/among.txt has traces of frameworks and loggers, and what Bun
+// and Deno die of, among other lines: there the entries of a block have a line `--` between them.
 
 import { expect } from "bun:test";
 import fs from "node:fs";
@@ -371,6 +372,99 @@ section(
         commandsFor(box, { app: `${wanted.join("\n")}\n` }, (file) => `cat ${file}`),
       );
       expect(messagesOf(run, "app")).toEqual(wanted);
+    });
+
+    it("tells a trace of any framework from the lines around it", async (box) => {
+      const blocks = blocksOf(fs.readFileSync(path.join(folder, "recorded/among.txt"), "utf8"));
+      const entriesOfBlock = (text: string) => text.split(/\n--\n/);
+      const named = Object.fromEntries(
+        blocks.map(({ trace }, i) => [`p${i}`, `${entriesOfBlock(trace).join("\n")}\n`] as const),
+      );
+      const commands = commandsFor(box, named, (file) => `cat ${file}`);
+      await atLast(Object.keys(named), async (names) => {
+        const run = await runAll(box, these(commands, names));
+        return names.flatMap((name) => {
+          const { marker = "", trace = "" } = blocks[Number(name.slice(1))] ?? {};
+          const entries = messagesOf(run, name);
+          const right = Bun.deepEquals(entries, entriesOfBlock(trace));
+          return right ? [] : [{ name, marker, entries }];
+        });
+      });
+    });
+
+    it("holds nothing for what may follow for ever", async (box) => {
+      const beginnings: Record<string, string> = {
+        yaml: 'ERROR ScannerError: x\n  in "a.yml"\n    a: b: c\n        ^',
+        worker:
+          "node:internal/event_target:1101\n  process.nextTick(() => { throw err; });\n  ^\na text",
+        list: "Error: x",
+        python: '  File "/app/bad.py", line 1\n    x = (\n        ^\nSyntaxError: x',
+        blank: "Error: x\n    at a (b.js:1:1)",
+      };
+      const lines: Record<string, string> = { list: "  tick", blank: "" };
+      const commands = Object.fromEntries(
+        Object.entries(beginnings).map(([name, text]) => {
+          const line = lines[name] ?? "tick";
+          box.write(`${name}.txt`, `${text}\n`);
+          return [name, `cat ${name}.txt; while sleep 0.02; do echo "${line}"; done`];
+        }),
+      );
+      const run = box.procfile(
+        Object.entries(commands).map(([name, command]) => `${name}: ${command}`),
+        { env: { ENTRYPOINT_LOG: "json" } },
+      );
+      for (const [name, text] of Object.entries(beginnings)) {
+        const last = JSON.stringify(text.split("\n").at(-1)).slice(1);
+        await run.line(new RegExp(`${RegExp.escape(last)},"${LABELS}":.*"process":"${name}"`));
+        const line = JSON.stringify(lines[name] ?? "tick");
+        await run.line(new RegExp(`^{"message":${line},"${LABELS}":.*"process":"${name}"`));
+      }
+      await run.stop();
+      for (const [name, text] of Object.entries(beginnings)) {
+        const messages = messagesOf(run, name);
+        const begun = messages.slice(0, messages.indexOf(lines[name] ?? "tick"));
+        expect(begun.join("\n")).toBe(text);
+      }
+    });
+
+    it("never joins a stranger, whatever comes and in whatever parts", async (box) => {
+      const strangers = [
+        "ready",
+        "GET /a 200",
+        "2026-01-02 10:00:00 INFO done",
+        " ✓ built",
+        "[1,2]",
+      ];
+      const streams = Array.from({ length: 6 }, (_, seed) => {
+        const order = anyOf(
+          samples.map((_, i) => `${i}`),
+          40,
+          seed + 1,
+        );
+        return order.flatMap((index, i) => [
+          ...sample(samples[Number(index)] ?? ["python", "== thrice"]).split("\n"),
+          ...strangers.slice(0, 1 + (i % strangers.length)),
+        ]);
+      });
+      const named = Object.fromEntries(
+        streams.map((lines, i) => [`stream-${i}`, `${lines.join("\n")}\n`] as const),
+      );
+      const commands = commandsFor(
+        box,
+        named,
+        (file) => `${anyhow} ${file.replace(/\D/g, "")} ${file}`,
+      );
+      const run = await runAll(box, commands);
+      for (const [name, text] of Object.entries(named)) {
+        const messages = messagesOf(run, name);
+        expect(`${messages.join("\n")}\n`).toBe(text);
+        const joined = messages.filter((message) => message.includes("\n"));
+        expect(joined.length).toBeGreaterThan(20);
+        const glued = joined.filter((one) =>
+          strangers.some((line) => one.split("\n").includes(line)),
+        );
+        expect(glued).toEqual([]);
+      }
     });
 
     it("makes no entry of its own for the rest of a trace that comes late and is long", async (box) => {

@@ -129,6 +129,14 @@ const goals: Goal[] = [
     },
   },
   {
+    section: "access",
+    what: "access lines: at most 3 µs of our CPU, 0.95 × the requests of raw",
+    outcome: (figure) => {
+      const [cpu, toRaw] = [value(figure, own, 1), ratio(figure, own, `${own}, raw`)];
+      return [`${short(cpu)} µs, ${times(toRaw)}`, cpu <= 3 && toRaw >= 0.95];
+    },
+  },
+  {
     section: "idle",
     what: "idle: at most 6 MB anonymous after 1 s, 5 MB at rest",
     outcome: (figure) => {

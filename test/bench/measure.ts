@@ -231,6 +231,28 @@ export async function latency(place: Place): Promise<number[]> {
   return [median(steady), Math.max(...steady), share];
 }
 
+/** An app that answers at once, so that nginx writes as many lines as it can. */
+const server = executable(
+  "server.cjs",
+  `require("http").createServer((_, answer) => answer.end("ok\\n")).listen(process.env.PORT);
+`,
+);
+
+/** Requests a second through the built-in nginx, and microseconds of our CPU for each. */
+export async function accessLines(place: Place): Promise<number[]> {
+  const [port, appPort] = [await freePort(), await freePort()];
+  const env = { PORT: `${port}`, APP_PORT: `${appPort}` };
+  const whole = spawn(place, { command: [self, "node", server], env });
+  const url = `http://127.0.0.1:${port}/`;
+  while (!(await fetch(url).catch(() => undefined))?.ok) await Bun.sleep(5);
+  const before = sum(cpuTimes(whole.pid).values());
+  const wrk = Bun.spawn(["wrk", "-t1", "-c16", "-d4", url], { cwd: place.directory });
+  const shown = await new Response(wrk.stdout).text();
+  const cpu = sum(cpuTimes(whole.pid).values()) - before;
+  const [, requests] = /(\d+) requests in/.exec(shown) ?? [];
+  return [Number(requests) / 4, cpu / 1000 / Number(requests)];
+}
+
 // ---- idle
 
 /** A number of each thread. */

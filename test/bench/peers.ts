@@ -302,7 +302,7 @@ function ecosystem(jobs: Job[]): string {
 export function install(say: (text: string) => void) {
   const setup = path.join(root, "test/setup.sh");
   const packages = all.flatMap(({ debian }) => debian ?? []);
-  const result = Bun.spawnSync(["sh", setup, "hyperfine", "nginx", ...packages]);
+  const result = Bun.spawnSync(["sh", setup, "hyperfine", "nginx", "wrk", ...packages]);
   if (!result.success) say(result.stderr.toString());
   const modules = all.flatMap(({ npm }) => npm ?? []);
   fs.mkdirSync(cache, { recursive: true });
