@@ -121,6 +121,7 @@ function programs(box: Box): string {
   for (const [name, file] of Object.entries({
     bun,
     node,
+    "pm2-runtime": path.join(root, "node_modules/.bin/pm2-runtime"),
     entrypoint: path.join(root, "dist/entrypoint"),
     "php-fpm": `/usr/sbin/${newest("/usr/sbin", /^php-fpm\d/)}`,
     ...Object.fromEntries(
@@ -276,6 +277,26 @@ createServer((request, response) => {
 }).listen(PORT, HOSTNAME || "0.0.0.0");
 `;
 
+/** What a kernel of Jupyter says that the code comes to. */
+async function computed(channels: string, code: string): Promise<unknown> {
+  const socket = new WebSocket(channels);
+  const { promise, resolve, reject } = Promise.withResolvers<unknown>();
+  const header = { msg_id: "1", msg_type: "execute_request", session: "1", version: "5.3" };
+  const content = { code, silent: false };
+  socket.onopen = () => {
+    const message = { header, parent_header: {}, metadata: {}, content, channel: "shell" };
+    socket.send(JSON.stringify(message));
+  };
+  socket.onmessage = ({ data }) => {
+    const { msg_type, content } = JSON.parse(data);
+    if (msg_type === "execute_result") resolve(content.data["text/plain"]);
+  };
+  socket.onerror = () => reject(new Error("no WebSocket"));
+  const result = await promise;
+  socket.close();
+  return result;
+}
+
 const recipes: Record<string, Recipe> = {
   haproxy: { check: says("200 hello\n"), slow: few },
   caddy: { check: says("200 hello\n"), slow: few },
@@ -317,6 +338,29 @@ const recipes: Record<string, Recipe> = {
       socket.onerror = () => reject(new Error("no WebSocket"));
       expect(await promise).toStartWith("RFB 003.");
       socket.close();
+    },
+  },
+  pm2: {
+    check: async ({ url }) => {
+      const both = new Set<string>();
+      await eventually("answers of both", async () => {
+        const answers = await Promise.all(two.map((path) => ask(url + path)));
+        for (const answer of answers) both.add(answer);
+        return both.size === 2;
+      });
+      for (const answer of both) expect(answer).toMatch(/^200 hello from \d+\n$/);
+    },
+    slow: two,
+  },
+  jupyter: {
+    check: async ({ run, url }) => {
+      const [, token] = await run.line(/\?token=(\w+)/);
+      expect(await ask(`${url}/api/kernels`)).toStartWith("403 ");
+      const headers = { Authorization: `token ${token}`, Host: "notes.example" };
+      const made = await fetch(`${url}/api/kernels`, { method: "POST", headers });
+      const { id } = (await made.json()) as { id: string };
+      const channels = `${url.replace("http", "ws")}/api/kernels/${id}/channels?token=${token}`;
+      expect(await computed(channels, "6 * 7")).toBe("42");
     },
   },
   varnish: {

@@ -24,7 +24,7 @@ if [ "$*" = tests ]; then
     celery:/usr/bin/celery python3-celery:/usr/lib/python3/dist-packages/celery python3-redis:/usr/lib/python3/dist-packages/redis \
     bash tini dumb-init gosu sudo make perl catatonit supervisor:supervisord ruby-foreman:foreman curl \
     mariadb-server:mariadbd python3-pymysql:/usr/lib/python3/dist-packages/pymysql \
-    xvfb:Xvfb x11vnc websockify novnc:/usr/share/novnc
+    xvfb:Xvfb x11vnc websockify novnc:/usr/share/novnc jupyter-notebook
 fi
 if [ "$*" = release ]; then
   set -- $arm64 busybox musl-tools:musl-gcc g++ binutils:nm g++-aarch64-linux-gnu:aarch64-linux-gnu-g++
