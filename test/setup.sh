@@ -10,7 +10,8 @@ arm64='qemu-user:qemu-aarch64 libc6-arm64-cross:/usr/aarch64-linux-gnu/lib/libc.
 if [ "$*" = tests ]; then
   sh "$0" $arm64 ||
     echo "setup: no qemu, arm64's tests are skipped" >&2
-  set -- nginx libnginx-mod-http-echo:/usr/lib/nginx/modules/ngx_http_echo_module.so wrk python3 busybox patch musl-tools:musl-gcc g++ binutils:nm \
+  set -- nginx libnginx-mod-http-echo:/usr/lib/nginx/modules/ngx_http_echo_module.so \
+    libnginx-mod-http-brotli-filter:/usr/lib/nginx/modules/ngx_http_brotli_filter_module.so wrk python3 busybox patch musl-tools:musl-gcc g++ binutils:nm \
     haproxy caddy varnish:varnishd tinyproxy memcached redis-server \
     python3-flask:/usr/bin/flask python3-pymemcache:/usr/lib/python3/dist-packages/pymemcache \
     gunicorn uwsgi-core uwsgi-plugin-python3:/usr/lib/uwsgi/plugins/python3_plugin.so \
