@@ -526,6 +526,7 @@ const recipes: Record<string, Recipe> = {
       await run.line(/Task tasks\.work\[.* succeeded in /);
       const before = underWay(run);
       await eventually("the next task", () => underWay(run) > before);
+      await Bun.sleep(200); // celery 5.2 may hang if it is asked while it takes a task
     },
     after: ({ run }) => {
       const done = run.stderr.lines.filter((line) => / succeeded in /.test(line));
