@@ -236,9 +236,9 @@ location / { try_files $uri /index.html; }
 location /api/ { include proxy_params; proxy_set_header X-Tenant a; proxy_pass http://app; }
 `;
 
-const [LOCATIONS = "", SERVER = ""] = fences("README.md", "nginx").map((block) =>
-  block.replace("/app/public", `\${DIR}/public`),
-);
+const here = (block = "") => block.replace("/app/public", `\${DIR}/public`);
+const LOCATIONS = here(fences("README.md", "nginx")[0]);
+const SERVER = here(fences("test/nginx.md", "nginx")[1]);
 
 interface Part {
   name: string;
@@ -316,7 +316,7 @@ location /api/ { proxy_pass http://app; }`,
     posts: "/api/form",
   },
   {
-    name: "the server block of the README",
+    name: "the server block of nginx.md",
     conf: SERVER,
     command: php,
     socket: true,

@@ -24,7 +24,9 @@ import {
   compiled,
   eventually,
   fences,
+  forever,
   freePort,
+  listener,
   occupy,
   Run,
   root,
@@ -129,7 +131,7 @@ test("there is no block that no test looks at", () => {
     text: { length: 4 },
     dockerfile: { length: 4 },
     procfile: { length: 2 },
-    nginx: { length: 2 }, // test/front.test.ts
+    nginx: { length: 1 }, // test/front.test.ts
   });
   expect(new Set(languages).size).toBe(6);
 });
@@ -354,7 +356,7 @@ describe("images of the README", () => {
     expect(Config).toMatchObject({ Cmd: null, StopSignal: "SIGUSR1" });
 
     const [, cmd] = /`(CMD \["docker-entrypoint\.sh", .*?\])`/.exec(readme) ?? [];
-    const [, signal] = /^ +`(STOPSIGNAL SIGTERM)`/m.exec(readme) ?? [];
+    const [, signal] = /write `(STOPSIGNAL SIGTERM)`/.exec(readme) ?? [];
     const serving = cmd?.replace(
       '"python", "app.py"',
       '"env", "BUN_BE_BUN=1", "entrypoint", "x.ts"',
@@ -373,14 +375,25 @@ describe("images of the README", () => {
 
 // ---- When it does not start: each message of the table
 
-const [, startTable = ""] = readme.split("\n## When it does not start\n");
-const messages = [...startTable.matchAll(/^\| `([^`]+)` \| /gm)]
-  .map(([, message = ""]) => message)
-  .slice(0, startTable.split("\n## ")[0]?.match(/^\| `/gm)?.length);
+/** Those of the README's table, and those of a container that goes on. */
+const messages = [
+  ["README.md", "When it does not start"],
+  ["test/faults.md", "Warnings"],
+].flatMap(([page = "", heading]) => {
+  const text = fs.readFileSync(path.join(root, page), "utf8");
+  const [, after = ""] = text.split(`\n## ${heading}\n`);
+  const rows = (after.split("\n## ")[0] ?? "").matchAll(/^\| `([^`]+)` \| /gm);
+  return [...rows].map(([, message = ""]) => message);
+});
 
-/** A message as the program says it, where `…` may be anything and 8081 is a free port. */
-function saying(message: string, port = 8081): RegExp {
-  const parts = message.replaceAll("8081", `${port}`).split("…");
+/** A message as the program says it, where `…` and times may be anything, and ports are free ones. */
+function saying(message: string, ports: Partial<Ports> = {}): RegExp {
+  const { port = 8080, appPort = 8081, other = 8000 } = ports;
+  const parts = message
+    .replaceAll("8080", `${port}`)
+    .replaceAll("8081", `${appPort}`)
+    .replaceAll("8000", `${other}`)
+    .split(/…|\d\.\d s/);
   return new RegExp(parts.map((part) => RegExp.escape(part)).join(".+"));
 }
 
@@ -395,8 +408,11 @@ interface Fault {
   procfile?: (ports: Ports) => string[];
   env?: (ports: Ports) => Record<string, string>;
   before?: (box: Box, ports: Ports) => void;
-  /** It goes on until it is stopped, and says it then. */
-  stopped?: true;
+  /** A signal that it gets when it has said this line. */
+  signals?: [after: RegExp, signal: NodeJS.Signals][];
+  /** A port that is open before the first of them. */
+  open?: keyof Ports;
+  escapes?: RegExp;
   code: number;
 }
 
@@ -418,7 +434,7 @@ const faults: Record<string, Fault> = {
   },
   "app: does not listen on port 8081 yet; it listens on port …": {
     args: ({ other }) => server(other),
-    stopped: true,
+    signals: [[/it listens on port/, "SIGTERM"]],
     code: 0,
   },
   "app: did not listen on port 8081 within …": {
@@ -427,10 +443,11 @@ const faults: Record<string, Fault> = {
     code: 1,
   },
   "app: exit code 0 after …: it was done at once; …": { args: () => ["true"], code: 0 },
-  "…: it lives on in the background; …": {
-    args: () => ["sh", "-c", "sleep 1000 &"],
+  "…: the & at the end of its line puts it into the background: …": {
+    procfile: () => ["web: sleep 1000 &"],
     code: 0,
   },
+  "…: it lives on in the background; …": { args: () => ["sh", "-c", "sleep 1000 &"], code: 0 },
   "PORT=8081: must differ from APP_PORT=8081: …": {
     args: () => ["true"],
     env: ({ appPort }) => ({ PORT: `${appPort}` }),
@@ -441,6 +458,12 @@ const faults: Record<string, Fault> = {
     before: (_, { appPort }) => occupied.push(occupy("127.0.0.1", appPort).stop),
     code: 2,
   },
+  "nobody listens on port 8080; web listens on port 8000: …": {
+    procfile: ({ other }) => [`web: ${serve(other)}`],
+    signals: [[/nobody listens on .*; web listens/, "SIGTERM"]],
+    code: 0,
+  },
+  "Procfile:1: must be …": { procfile: () => ["app ./server"], code: 2 },
   'nginx: ENTRYPOINT_NGINX=my.conf:3: unknown directive "proxy_pas"': {
     args: () => ["--check", "cat"],
     env: () => ({ ENTRYPOINT_NGINX: "my.conf" }),
@@ -454,10 +477,42 @@ const faults: Record<string, Fault> = {
   },
   "app: listens on port …, and those below did not wait for it: …": {
     procfile: ({ port, other }) => [`app: ${serve(other)}`, `web: ${serve(port)}`],
-    stopped: true,
+    signals: [[/ready in/, "SIGTERM"]],
+    open: "other",
     code: 0,
   },
-  "Procfile:1: must be …": { procfile: () => ["app ./server"], code: 2 },
+  "web: listens on port 8080 and was up before app: …": {
+    procfile: ({ port, other }) => [`web: ${serve(port)}`, `app: ${listener(other)}`],
+    signals: [[/ready in/, "SIGTERM"]],
+    open: "port",
+    code: 0,
+  },
+  "SIGTERM: stopping already; web may take 6.3 s more": {
+    procfile: () => [`web: trap "" TERM; ${forever}`],
+    env: () => ({ ENTRYPOINT_GRACE: "1.5" }),
+    signals: [
+      [/^web \| up/, "SIGTERM"],
+      [/SIGTERM: stopping web/, "SIGTERM"],
+    ],
+    code: 137,
+  },
+  "SIGHUP: web has not started yet, so nobody gets it": {
+    procfile: ({ other }) => [`app: PORT=${other} ${forever}`, "web: sleep 1000"],
+    signals: [
+      [/^app \| up/, "SIGHUP"],
+      [/has not started yet/, "SIGTERM"],
+    ],
+    code: 0,
+  },
+  "cache: redis-server (pid …) listens on port … in the background, …": {
+    procfile: ({ other }) => [
+      `cache: PORT=${other} redis-server --daemonize yes --save '' --port ${other}; exec sleep 1000`,
+      "web: sleep 1000",
+    ],
+    signals: [[/in the background/, "SIGTERM"]],
+    escapes: /redis/,
+    code: 0,
+  },
 };
 
 const occupied: (() => void)[] = [];
@@ -514,8 +569,9 @@ test("each message of the table has a test", () => {
 section(
   "a message of the README",
   (it) => {
-    for (const [message, { args, procfile, env, before, stopped, code }] of Object.entries(faults))
+    for (const [message, fault] of Object.entries(faults))
       it(message, async (box) => {
+        const { args, procfile, env, before, signals = [], open, escapes, code } = fault;
         const [port, appPort, other] = [await freePort(), await freePort(), await freePort()];
         const ports = { port, appPort, other };
         before?.(box, ports);
@@ -524,14 +580,15 @@ section(
         const run = box.start(args?.(ports) ?? [], {
           env: { PORT: `${port}`, APP_PORT: `${appPort}`, ...env?.(ports) },
         });
-        const says = saying(message, appPort);
-        if (stopped) {
-          await run.line(lines ? /ready in/ : says);
-          if (lines) await eventually("the app", () => isOpen(other));
-          run.signal("SIGTERM");
+        box.mayEscape = escapes;
+        for (const [after, signal] of signals) {
+          await run.line(after);
+          if (open) await eventually("the port", () => isOpen(ports[open]));
+          await Bun.sleep(50); // within 20 ms it would be the same signal
+          run.signal(signal);
         }
         expect((await run.exit()).code).toBe(code);
-        expect(run.stdout.text + run.stderr.text).toMatch(says);
+        expect(run.stdout.text + run.stderr.text).toMatch(saying(message, ports));
       });
   },
   [compiled],
@@ -679,17 +736,19 @@ describe("pages", () => {
       const { head = [], body = [] } = all.find((table) => table.head.includes(column)) ?? {};
       return body.find((row) => row[0] === name)?.[head.indexOf(column)]?.replace(/ \(.*/, "");
     };
-    const columns = [
-      "exec to both running, ms",
-      "a child's death to the exit, ms",
-      "exit code (137 is true)",
-      "5xx before it",
-    ];
+    const columns: Record<string, string> = {
+      "until both processes run, ms": "exec to both running, ms",
+      "from a death to the exit, ms": "a child's death to the exit, ms",
+      "exit code (137 is true)": "exit code (137 is true)",
+      "5xx at a cold start": "5xx before it",
+    };
     const [, compared = ""] = readme.split("\n## Compared\n");
-    const figures = tables(compared)[0]?.body ?? [];
-    expect(figures.length).toBeGreaterThan(3);
-    for (const [name = "", ...row] of figures)
-      expect([name, ...row]).toEqual([name, ...columns.map((column) => `${cell(name, column)}`)]);
+    const { head: [, ...names] = [], body = [] } = tables(compared)[0] ?? {};
+    expect(names.length).toBeGreaterThan(3);
+    for (const [row, column] of Object.entries(columns)) {
+      const figures = body.find(([name]) => name === row);
+      expect(figures).toEqual([row, ...names.map((name) => `${cell(name, column)}`)]);
+    }
   });
 
   test("the page of the tests has each file and each variable of them", () => {

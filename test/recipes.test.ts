@@ -14,6 +14,7 @@ import {
   bun,
   compiled,
   eventually,
+  fences,
   freePort,
   hasNamespaces,
   isRoot,
@@ -72,7 +73,7 @@ const installs = /^(?:.* )?(apt-get|pip|npm|gem|docker-php-ext-install) (?:insta
 // ---- A recipe laid out in a box, which stands for its container
 
 /** The ports inside a container, where it is alone. Here each becomes one that is free. */
-const innerPorts = [5432, 6379, 8082, 8888, 11211, 50051];
+const innerPorts = [3306, 5432, 5900, 6379, 8082, 8888, 11211, 50051];
 
 interface Image {
   env: Record<string, string>;
@@ -120,10 +121,12 @@ function programs(box: Box): string {
   for (const [name, file] of Object.entries({
     bun,
     node,
+    "pm2-runtime": path.join(root, "node_modules/.bin/pm2-runtime"),
     entrypoint: path.join(root, "dist/entrypoint"),
     "php-fpm": `/usr/sbin/${newest("/usr/sbin", /^php-fpm\d/)}`,
-    initdb: `${postgres}/initdb`,
-    postgres: `${postgres}/postgres`,
+    ...Object.fromEntries(
+      ["initdb", "postgres", "pg_isready", "psql"].map((name) => [name, `${postgres}/${name}`]),
+    ),
   }))
     fs.symlinkSync(file, path.join(bin, name));
   return bin;
@@ -274,9 +277,92 @@ createServer((request, response) => {
 }).listen(PORT, HOSTNAME || "0.0.0.0");
 `;
 
+/** What a kernel of Jupyter says that the code comes to. */
+async function computed(channels: string, code: string): Promise<unknown> {
+  const socket = new WebSocket(channels);
+  const { promise, resolve, reject } = Promise.withResolvers<unknown>();
+  const header = { msg_id: "1", msg_type: "execute_request", session: "1", version: "5.3" };
+  const content = { code, silent: false };
+  socket.onopen = () => {
+    const message = { header, parent_header: {}, metadata: {}, content, channel: "shell" };
+    socket.send(JSON.stringify(message));
+  };
+  socket.onmessage = ({ data }) => {
+    const { msg_type, content } = JSON.parse(data);
+    if (msg_type === "execute_result") resolve(content.data["text/plain"]);
+  };
+  socket.onerror = () => reject(new Error("no WebSocket"));
+  const result = await promise;
+  socket.close();
+  return result;
+}
+
 const recipes: Record<string, Recipe> = {
   haproxy: { check: says("200 hello\n"), slow: few },
   caddy: { check: says("200 hello\n"), slow: few },
+  "caddy-two": {
+    check: async ({ url }) => {
+      expect(await ask(url)).toBe("200 app\n");
+      expect(await ask(`${url}/api/x`)).toBe("200 api\n");
+    },
+    slow: ["/slow/0.5", "/api/slow/0.5"],
+  },
+  spa: {
+    check: async (cooked) => {
+      const page = fs.readFileSync(path.join(folder, "spa/public/index.html"), "utf8");
+      await fromNginx(cooked, "/", page, "no-cache");
+      await fromNginx(cooked, "/a/path/of/the/app", page, "no-cache");
+      const forever = "public, max-age=31536000, immutable";
+      await fromNginx(cooked, "/assets/site-0123.css", css, forever);
+      expect(await ask(`${cooked.url}/assets/gone.css`)).toStartWith("404 ");
+      expect(await ask(`${cooked.url}/api/x`)).toBe("200 api\n");
+    },
+    slow: ["/api/slow/0.5", "/api/slow/0.5"],
+  },
+  mariadb: {
+    backend: "db",
+    check: async ({ url }) => {
+      expect(await ask(url)).toBe("200 request 1\n");
+      expect(await ask(url)).toBe("200 request 2\n");
+    },
+    slow: two,
+  },
+  desktop: {
+    words: { 97: "397", 6097: "6397" },
+    check: async ({ url }) => {
+      expect(await ask(`${url}/vnc.html`)).toStartWith("200 ");
+      const socket = new WebSocket(`${url.replace("http", "ws")}/websockify`, "binary");
+      socket.binaryType = "arraybuffer";
+      const { promise, resolve, reject } = Promise.withResolvers<string>();
+      socket.onmessage = ({ data }) => resolve(new TextDecoder().decode(data));
+      socket.onerror = () => reject(new Error("no WebSocket"));
+      expect(await promise).toStartWith("RFB 003.");
+      socket.close();
+    },
+  },
+  pm2: {
+    check: async ({ url }) => {
+      const both = new Set<string>();
+      await eventually("answers of both", async () => {
+        const answers = await Promise.all(two.map((path) => ask(url + path)));
+        for (const answer of answers) both.add(answer);
+        return both.size === 2;
+      });
+      for (const answer of both) expect(answer).toMatch(/^200 hello from \d+\n$/);
+    },
+    slow: two,
+  },
+  jupyter: {
+    check: async ({ run, url }) => {
+      const [, token] = await run.line(/\?token=(\w+)/);
+      expect(await ask(`${url}/api/kernels`)).toStartWith("403 ");
+      const headers = { Authorization: `token ${token}`, Host: "notes.example" };
+      const made = await fetch(`${url}/api/kernels`, { method: "POST", headers });
+      const { id } = (await made.json()) as { id: string };
+      const channels = `${url.replace("http", "ws")}/api/kernels/${id}/channels?token=${token}`;
+      expect(await computed(channels, "6 * 7")).toBe("42");
+    },
+  },
   varnish: {
     check: async ({ url }) => {
       expect(await ask(url)).toBe("200 hello\n");
@@ -440,6 +526,7 @@ const recipes: Record<string, Recipe> = {
       await run.line(/Task tasks\.work\[.* succeeded in /);
       const before = underWay(run);
       await eventually("the next task", () => underWay(run) > before);
+      await Bun.sleep(200); // celery 5.2 may hang if it is asked while it takes a task
     },
     after: ({ run }) => {
       const done = run.stderr.lines.filter((line) => / succeeded in /.test(line));
@@ -539,6 +626,70 @@ section(
         expect(stopMs).toBeLessThan(7500); // before the last fifth of ENTRYPOINT_GRACE
         expect(await request).not.toStartWith("200");
       });
+
+    it(
+      "postgres: comes up after a kill -9 with a million rows not on the disk, five of five",
+      async (box) => {
+        const { env, user, port } = await layOut(box, "postgres", { check: says("") });
+        const url = `http://127.0.0.1:${port}`;
+        const wrap = (command: string[]) => as(user, command);
+        const [, inner] = /postgres -p (\d+)/.exec(box.read("Procfile")) ?? [];
+        const psql = [
+          "psql",
+          "-h",
+          "127.0.0.1",
+          "-p",
+          `${inner}`,
+          "-U",
+          "app",
+          "-d",
+          "postgres",
+          "-c",
+        ];
+        const rows =
+          "create table if not exists big (n int); insert into big select generate_series(1, 1e6)";
+        for (let round = 1; round <= 5; round++) {
+          const run = box.start([], { env, wrap });
+          await run.line(/entrypoint \| ready in .*\bapp \d/, 2 * 60_000);
+          expect(await ask(url)).toBe(`200 request ${round}\n`);
+          const filled = Bun.spawnSync(as(user, [...psql, rows]), { env });
+          expect(filled.exitCode).toBe(0);
+          process.kill(await run.descendant(/^postgres -p/), "SIGKILL");
+          expect((await run.exit()).code).toBe(137);
+        }
+        const run = box.start([], { env, wrap });
+        await run.line(/^db +\| .*redo done/, 2 * 60_000);
+        await run.line(/entrypoint \| ready in/, 2 * 60_000);
+        const count = Bun.spawnSync(as(user, [...psql, "select count(*) from big"]), { env });
+        expect(`${count.stdout}`).toContain("5000000");
+        await run.stopsWell();
+      },
+      10 * 60_000,
+    );
+
+    it("redis: an app that waits for a million keys", async (box) => {
+      const [lines = ""] = fences("test/recipes/README.md", "procfile");
+      const procfile = lines.replaceAll("6379", `${await freePort()}`);
+      fs.chmodSync(box.write("app", "#!/bin/sh\nredis-cli -p $1 dbsize; exec sleep 1000\n"), 0o755);
+      const [, port] = /PORT=(\d+)/.exec(procfile) ?? [];
+      box.write("Procfile", procfile.replace("exec ./app", `exec ./app ${port}`));
+      const env = { PORT: `${await freePort()}` };
+      const first = box.start([], { env });
+      await first.line(/^app +\| 0$/);
+      const fill = [
+        "redis-cli",
+        "-p",
+        `${port}`,
+        "eval",
+        "for i = 1, 1e6 do redis.call('set', i, i) end",
+        "0",
+      ];
+      expect(Bun.spawnSync(fill).exitCode).toBe(0);
+      await first.stopsWell(); // it saves them
+      const second = box.start([], { env });
+      await second.line(/^app +\| 1000000$/);
+      await second.stopsWell();
+    });
 
     it("worker: a migration that fails starts nothing", async (box) => {
       const recipe: Recipe = { prepare: (box) => box.write("tmp/app.db", "no"), check: says("") };

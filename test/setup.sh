@@ -10,7 +10,8 @@ arm64='qemu-user:qemu-aarch64 libc6-arm64-cross:/usr/aarch64-linux-gnu/lib/libc.
 if [ "$*" = tests ]; then
   sh "$0" $arm64 ||
     echo "setup: no qemu, arm64's tests are skipped" >&2
-  set -- nginx libnginx-mod-http-echo:/usr/lib/nginx/modules/ngx_http_echo_module.so wrk python3 busybox patch musl-tools:musl-gcc g++ binutils:nm \
+  set -- nginx libnginx-mod-http-echo:/usr/lib/nginx/modules/ngx_http_echo_module.so \
+    libnginx-mod-http-brotli-filter:/usr/lib/nginx/modules/ngx_http_brotli_filter_module.so wrk python3 busybox patch musl-tools:musl-gcc g++ binutils:nm \
     haproxy caddy varnish:varnishd tinyproxy memcached redis-server \
     python3-flask:/usr/bin/flask python3-pymemcache:/usr/lib/python3/dist-packages/pymemcache \
     gunicorn uwsgi-core uwsgi-plugin-python3:/usr/lib/uwsgi/plugins/python3_plugin.so \
@@ -22,7 +23,9 @@ if [ "$*" = tests ]; then
     python3-psycopg2:/usr/lib/python3/dist-packages/psycopg2 puma:/usr/bin/puma ruby-rack:/usr/share/doc/ruby-rack \
     libapache2-mod-php:/usr/share/doc/libapache2-mod-php cron faketime \
     celery:/usr/bin/celery python3-celery:/usr/lib/python3/dist-packages/celery python3-redis:/usr/lib/python3/dist-packages/redis \
-    bash tini dumb-init gosu sudo make perl catatonit supervisor:supervisord ruby-foreman:foreman curl
+    bash tini dumb-init gosu sudo make perl catatonit supervisor:supervisord ruby-foreman:foreman curl \
+    mariadb-server:mariadbd python3-pymysql:/usr/lib/python3/dist-packages/pymysql \
+    xvfb:Xvfb x11vnc websockify novnc:/usr/share/novnc jupyter-notebook
 fi
 if [ "$*" = release ]; then
   set -- $arm64 busybox musl-tools:musl-gcc g++ binutils:nm g++-aarch64-linux-gnu:aarch64-linux-gnu-g++
