@@ -203,6 +203,13 @@ const startFaults: Fault[] = [
     code: 3,
     prints: "web | SigBlk:\t0000000000000000\nweb | SigIgn:\t0000000000000000\nweb | y\n",
   })),
+  {
+    what: "blocked signals and a plain command, for which no shell clears the mask",
+    procfile: ["web: grep ^SigBlk: /proc/self/status"],
+    wrap: (command: string[]) => ["env", ...signalsOf("--block-signal"), ...command],
+    code: 0,
+    prints: "web | SigBlk:\t0000000000000000\n",
+  },
 ];
 
 function signalsOf(how: string): string[] {

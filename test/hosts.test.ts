@@ -18,6 +18,7 @@ import {
   python,
   type Run,
   section,
+  untilGo,
 } from "./harness.ts";
 
 const seconds = Number(process.env.ENTRYPOINT_TEST_SECONDS ?? 15);
@@ -143,6 +144,12 @@ section(
   binaries,
 );
 
+/** Where the kernel's count of processes that it killed stands, and the limit. */
+const CGROUPS = [
+  { version: "v2", kills: "memory.events", limit: "memory.max" },
+  { version: "v1", kills: "memory/memory.oom_control", limit: "memory/memory.limit_in_bytes" },
+];
+
 section(
   "a host",
   (it) => {
@@ -158,6 +165,39 @@ section(
         `entrypoint | app: did not listen on port ${port} within 3 s: it listens, but no connection gets there: is lo up?`,
       ]);
     });
+
+    it("with few ports for clients: a connection that met itself is no answer", async (box) => {
+      if (!hasNamespaces) return;
+      const port = 9000; // in a network of its own, where a client gets this port first
+      const range = `echo "${port} ${port + 1}" >/proc/sys/net/ipv4/ip_local_port_range`;
+      const wrap = (command: string[]) => [
+        ...["unshare", "--net"],
+        ...inShell(`busybox ip link set lo up; ${range}`)(command),
+      ];
+      const app = `app: PORT=${port} sh -c "${forever}"`;
+      const run = box.procfile([app, "web: touch started; exec sleep 1000"], { wrap });
+      await run.up("app");
+      await Bun.sleep(300); // for nothing to happen
+      expect([run.isAlive, box.has("started")]).toEqual([true, false]);
+      await run.stopsWell();
+    });
+
+    for (const { version, kills, limit } of CGROUPS)
+      it(`that kills for want of memory: the limit is told, cgroup ${version}`, async (box) => {
+        if (!hasNamespaces) return;
+        box.write(`cgroup/${kills}`, "oom_kill 0\n");
+        box.write(`cgroup/${limit}`, `${128 * 2 ** 20}\n`);
+        const mount = "mount --bind cgroup /sys/fs/cgroup";
+        const wrap = (command: string[]) => [...["unshare", "--mount"], ...inShell(mount)(command)];
+        const oomKill = `echo "oom_kill 1" >cgroup/${kills}; kill -KILL $$`;
+        const run = box.procfile([`app: echo up; ${untilGo}; ${oomKill}`], { wrap });
+        await run.up("app");
+        box.write("go", "");
+        expect((await run.exit()).code).toBe(137);
+        expect(run.stderr.lines.at(-1)).toMatch(
+          /app: killed by SIGKILL after .*: out of memory, the limit is 128 MiB; raise it or use less$/,
+        );
+      });
 
     it("with little address space: it runs", async (box) => {
       const wrap = inShell(`ulimit -v ${600_000}`);

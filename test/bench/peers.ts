@@ -118,7 +118,7 @@ export async function compile(floor: Floor): Promise<Peer> {
   const program = path.join(cache, `floor-${floor.replace(/\W+/g, "-")}`);
   fs.mkdirSync(cache, { recursive: true });
   fs.writeFileSync(`${program}.ts`, FLOORS[floor]);
-  await executable(`${program}.ts`, program, undefined, false);
+  await executable(`${program}.ts`, program, undefined, []);
   const call: Peer["call"] = (jobs) => ({
     command: [program, ...jobs.map(({ command }) => `exec ${command}`)],
   });
