@@ -8,7 +8,7 @@ async function main(targets: Bun.Build.CompileTarget[]): Promise<void> {
     await executable("entrypoint.ts", target.replace("bun-", "dist/entrypoint-"), target);
   if (targets.length) return;
   await executable("entrypoint.ts", "dist/entrypoint");
-  await module("dist/entrypoint.mjs");
+  await bundle("dist/entrypoint.mjs");
 }
 
 /** Bun and a program in one file. `plugins` are for what uses no more of zx than entrypoint.ts. */
@@ -40,7 +40,7 @@ export async function executable(
 }
 
 /** The program and its two dependencies in one file, for an image that has Node, Deno or Bun. */
-async function module(outfile: string): Promise<void> {
+async function bundle(outfile: string): Promise<void> {
   const { outputs } = await Bun.build({
     entrypoints: ["entrypoint.ts"],
     target: "node",
