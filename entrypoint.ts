@@ -936,7 +936,7 @@ function hintForDone(child: Child, { after = 0 }: End): string {
   if (atOnce && /\bnginx\b|\bservice\b|daemon/.test(command)) return `: ${FOREGROUND}`;
   if (!table.some((row) => row !== child.row && !row.release)) return "";
   return atOnce
-    ? ": it was done at once; make a one-off command a `release:` line, and leave out a line for a build or a shell"
+    ? ": it was done at once; make a one-off command a `release:` line, and leave out a line for a build, a shell or a watcher: there is no stdin"
     : ", and so the container ends; it may end alone as `release:`, or with `; exec sleep infinity` behind it";
 }
 
