@@ -211,6 +211,7 @@ section(
         await run.line(/ready in/);
         expect(await ask(`http://127.0.0.1:${port}/`)).toBe("200 v");
         await run.stopsWell();
+        expect(run.stderr.text).toContain("SIGTERM: stopping nginx"); // it had not ended itself
       }
     });
   },

@@ -403,6 +403,22 @@ section(
       });
     });
 
+    it("ends a trace at a line as a logger begins it, also where an error is due", async (box) => {
+      const trace = 'Traceback (most recent call last):\n  File "/app/a.py", line 1, in f\n    f()';
+      const stamped = [
+        "2026-01-02 10:00:00,123 INFO done",
+        "INFO:root:done",
+        "[info] done",
+        "10.0.0.1 - - done",
+        "level=info msg=done",
+      ];
+      const wanted = stamped.flatMap((line) => [trace, line]);
+      box.write("text", `${wanted.join("\n")}\n`);
+      const run = startAsJson(box, { app: "cat text" });
+      await run.exit();
+      expect(messagesOf(run, "app")).toEqual(wanted);
+    });
+
     it("holds nothing for what may follow for ever", async (box) => {
       const beginnings: Record<string, string> = {
         yaml: 'ERROR ScannerError: x\n  in "a.yml"\n    a: b: c\n        ^',
