@@ -36,7 +36,7 @@ export async function executable(
     },
   });
   leaveToOthers(outfile);
-  console.log(`${outfile}: ${(Bun.file(outfile).size / 1e6).toFixed(2)} MB`);
+  console.error(`${outfile}: ${(Bun.file(outfile).size / 1e6).toFixed(2)} MB`);
 }
 
 /** The program and its two dependencies in one file, for an image that has Node, Deno or Bun. */
