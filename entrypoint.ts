@@ -288,8 +288,8 @@ async function waitUntilUp(child: Child): Promise<End | undefined> {
     return end.code === 0 && child.row !== table.at(-1) ? undefined : end;
   }
   if (!isWaitedFor(child.row) || (await waitUntilListens(child, settings.ready))) return undefined;
-  const limit = `within ${duration(settings.ready * 1000)}`;
-  const what = `did not listen on ${placeName(probedPlace(child.row))} ${limit}`;
+  const where = placeName(probedPlace(child.row));
+  const what = `did not listen on ${where} within ${duration(settings.ready * 1000)}`;
   return { kind: "failure", why: `${child.row.name}: ${what}${hintForPlace(child)}`, code: 1 };
 }
 
@@ -788,17 +788,17 @@ function holderOf(place: Place, some: Child[]): Child | undefined {
 
 function tellOfWaiting(child: Child, waited: number): void {
   const { name } = child.row;
-  const where = placeName(probedPlace(child.row));
+  const place = probedPlace(child.row);
+  const where = placeName(place);
+  if (waited >= 10_000) {
+    const what = `does not answer on ${where} after ${duration(waited)}, waiting`;
+    say(`${name}: ${what}${hintForPlace(child)}`);
+    return;
+  }
   const there = placesNow(child) ?? [];
-  if (waited >= 10_000)
-    say(
-      `${name}: does not answer on ${where} after ${duration(waited)}, waiting${hintForPlace(child)}`,
-    );
-  else if (there.length && !there.includes(probedPlace(child.row)))
-    // Without advice: it may be a debugger's.
-    say(
-      `${name}: does not listen on ${where} yet; it listens on ${there.map(placeName).join(" and ")}`,
-    );
+  const others = there.map(placeName).join(" and ");
+  if (others && !there.includes(place))
+    say(`${name}: does not listen on ${where} yet; it listens on ${others}`); // a debugger's, maybe
 }
 
 /** What to do about it, in the words of its line: where it listens instead, if that is one place. */
@@ -1986,12 +1986,14 @@ function textEntry(line: string, { label, isNginx }: Form): string {
 /** An app's own object keeps its text, and so its numbers: the label is put into that. */
 function labelled(object: string, { name, label }: Form): string {
   const fields = JSON.parse(object);
-  const own = JSON.stringify(fields[LABELS]);
-  const isOwn = (labels: string) => JSON.stringify(JSON.parse(labels)) === own; // others are nested
-  if (own !== undefined)
-    return object.replace(OWN_LABELS, (labels) =>
-      isOwn(labels) ? JSON.stringify({ ...fields[LABELS], process: name }) : labels,
+  const labels = fields[LABELS];
+  if (labels !== undefined) {
+    const own = JSON.stringify(labels); // other objects with this key are nested
+    const merged = JSON.stringify({ ...labels, process: name });
+    return object.replace(OWN_LABELS, (text) =>
+      JSON.stringify(JSON.parse(text)) === own ? merged : text,
     );
+  }
   const comma = Object.keys(fields).length ? "," : "";
   return `${object.slice(0, object.lastIndexOf("}"))}${comma}${label}}`;
 }
@@ -2398,8 +2400,8 @@ const STAT = /^(\d+) \((.*)\) (\S) (\d+) \d+ (\d+) (?:\S+ ){15}(\d+)/s;
 function processes(): Process[] | undefined {
   if (!contents("/proc/self/stat")) return undefined;
   const all: Process[] = [];
-  for (const number of fs.readdirSync("/proc")) {
-    const stat = /^\d+$/.test(number) && STAT.exec(contents(`/proc/${number}/stat`));
+  for (const file of fs.readdirSync("/proc")) {
+    const stat = /^\d+$/.test(file) && STAT.exec(contents(`/proc/${file}/stat`));
     if (!stat) continue; // it has gone meanwhile
     const [, pid, name = "", state = "", parent, session, ticks] = stat;
     all.push({

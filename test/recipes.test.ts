@@ -277,24 +277,35 @@ createServer((request, response) => {
 }).listen(PORT, HOSTNAME || "0.0.0.0");
 `;
 
+/** What `read` makes of the first message of which it makes something. Then the socket is closed. */
+async function received<T>(
+  socket: WebSocket,
+  read: (data: MessageEvent["data"]) => T | undefined,
+): Promise<T> {
+  const { promise, resolve, reject } = Promise.withResolvers<T>();
+  socket.onmessage = ({ data }) => {
+    const message = read(data);
+    if (message !== undefined) resolve(message);
+  };
+  socket.onerror = () => reject(new Error("no WebSocket"));
+  const first = await promise;
+  socket.close();
+  return first;
+}
+
 /** What a kernel of Jupyter says that the code comes to. */
-async function computed(channels: string, code: string): Promise<unknown> {
+function computed(channels: string, code: string): Promise<string> {
   const socket = new WebSocket(channels);
-  const { promise, resolve, reject } = Promise.withResolvers<unknown>();
   const header = { msg_id: "1", msg_type: "execute_request", session: "1", version: "5.3" };
   const content = { code, silent: false };
   socket.onopen = () => {
     const message = { header, parent_header: {}, metadata: {}, content, channel: "shell" };
     socket.send(JSON.stringify(message));
   };
-  socket.onmessage = ({ data }) => {
-    const { msg_type, content } = JSON.parse(data);
-    if (msg_type === "execute_result") resolve(content.data["text/plain"]);
-  };
-  socket.onerror = () => reject(new Error("no WebSocket"));
-  const result = await promise;
-  socket.close();
-  return result;
+  return received(socket, (data) => {
+    const { msg_type, content: result } = JSON.parse(data);
+    return msg_type === "execute_result" ? `${result.data["text/plain"]}` : undefined;
+  });
 }
 
 const recipes: Record<string, Recipe> = {
@@ -333,11 +344,8 @@ const recipes: Record<string, Recipe> = {
       expect(await ask(`${url}/vnc.html`)).toStartWith("200 ");
       const socket = new WebSocket(`${url.replace("http", "ws")}/websockify`, "binary");
       socket.binaryType = "arraybuffer";
-      const { promise, resolve, reject } = Promise.withResolvers<string>();
-      socket.onmessage = ({ data }) => resolve(new TextDecoder().decode(data));
-      socket.onerror = () => reject(new Error("no WebSocket"));
-      expect(await promise).toStartWith("RFB 003.");
-      socket.close();
+      const first = await received(socket, (data) => new TextDecoder().decode(data));
+      expect(first).toStartWith("RFB 003.");
     },
   },
   pm2: {
