@@ -6,6 +6,7 @@ import type { SpawnOptions, StdioOptions, spawn as spawnOfNode } from "node:chil
 import fs from "node:fs";
 import { availableParallelism, constants, networkInterfaces, tmpdir } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
+import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
 import { $, type ProcessOutput, which } from "zx/core";
 
 /** The bash script: start each in turn, `wait -n`, end the others, exit with the first one's code. */
@@ -111,14 +112,14 @@ function commandTable(words: string[]): Row[] {
   const command = words.map(quoted).join(" ");
   if (/\s/.test(tmpdir()))
     problems.push(`TMPDIR=${tmpdir()}: must be without blanks, for nginx -c $NGINX_CONF`);
-  const app = readRow("", "app", `PORT=$APP_PORT ${command}`, new Map());
+  const app = readRow("", "app", `PORT=$APP_PORT ${command}`);
   // `exec` here whatever the first word is: a COMMAND is a program, never a word of the shell's.
   const script = `exec ${carried()}${command}`;
   const environment = { PORT: `${settings.appPort}` };
   return [
-    { ...app, script: script, environment, place: settings.appPort, program: words[0] || "''" },
+    { ...app, script, environment, place: settings.appPort, program: words[0] || "''" },
     // -e: without it nginx, started by any user but root, complains of its compiled-in log file.
-    readRow("", "nginx", "nginx -c $NGINX_CONF -e stderr", new Map()),
+    readRow("", "nginx", "nginx -c $NGINX_CONF -e stderr"),
   ];
 }
 
@@ -342,7 +343,7 @@ async function tellWhenReady(): Promise<void> {
   await waitUntilListens(last, Math.min(settings.ready, 10));
   if (ending) return;
   const total = duration(last.upAfter ? performance.now() : startedAt);
-  const front = last.upAfter ? frontAt(last) : last;
+  const front = (last.upAfter && holderOf(probedPlace(last.row), children)) || last; // it may be above
   if (front !== last) {
     last.upAfter = undefined;
     front.upAfter = performance.now() - front.startedAt;
@@ -702,12 +703,9 @@ function unblockSignals(): void {
 
 /** Whether there is a controlling terminal, tty(4). */
 function hasTerminal(): boolean {
-  try {
-    fs.closeSync(fs.openSync("/dev/tty", "r"));
-    return true;
-  } catch {
-    return false;
-  }
+  const terminal = attempt(() => fs.openSync("/dev/tty", "r"));
+  if (terminal) fs.closeSync(terminal);
+  return terminal !== undefined;
 }
 
 function askToStop(signal: NodeJS.Signals, code: number): void {
@@ -769,14 +767,6 @@ function placeName(place: Place): string {
 function placesNow(child: Child): Place[] | undefined {
   lookAtTrees();
   return whereListens(child, openSockets)?.places;
-}
-
-/** Who listens where the last one was asked: `web` may stand above a `worker`. */
-function frontAt(last: Child): Child {
-  const place = probedPlace(last.row);
-  const others = children.filter(({ row }) => probedPlace(row) === place && !row.release);
-  if (others.length === 1) return last;
-  return holderOf(place, others) ?? last;
 }
 
 /** Which of these listens there now. */
@@ -904,18 +894,8 @@ function hintForShell(code: number, program: string | undefined): string {
   if (!program || (code !== 126 && code !== 127)) return "";
   const path = which.sync(program, { nothrow: true });
   if (!path) return ` (${program} not ${code === 126 ? "executable" : "found"})`;
-  const [, interpreter = "/"] = /^#!\s*(\S+)/.exec(firstBytes(path)) ?? [];
+  const [, interpreter = "/"] = /^#!\s*(\S+)/.exec(contents(path)) ?? [];
   return fs.existsSync(interpreter) ? "" : ` (${interpreter}, which runs ${program}, not found)`;
-}
-
-function firstBytes(path: string): string {
-  const bytes = Buffer.alloc(256);
-  try {
-    const fd = fs.openSync(path, "r");
-    fs.readSync(fd, bytes, 0, bytes.length, 0);
-    fs.closeSync(fd);
-  } catch {} // it may be executed and not read
-  return bytes.toString();
 }
 
 function hintFor(end: End): string {
@@ -1005,6 +985,7 @@ function readEnvironment(): void {
   // Knative sets K_SERVICE as well; Cloud Run is no Kubernetes.
   const isCloudRun = (env.K_SERVICE || env.CLOUD_RUN_JOB) && !env.KUBERNETES_SERVICE_HOST;
   const usual = isCloudRun ? "json" : log;
+  const isLog = (text: string) => ["text", "json", "raw"].includes(text);
   settings.log = (setting("ENTRYPOINT_LOG", isLog, "text, json or raw") as typeof log) ?? usual;
   settings.static = resolve(env.ENTRYPOINT_STATIC || settings.static);
   readTemplate();
@@ -1038,10 +1019,6 @@ function placeOf(text: string): Place {
 
 function isSeconds(text: string): boolean {
   return /^\d+(\.\d+)?$/.test(text) && Number(text) <= 86400;
-}
-
-function isLog(text: string): boolean {
-  return ["text", "json", "raw"].includes(text);
 }
 
 function readFile(what: string, path: string): string {
@@ -1186,9 +1163,8 @@ function tableAsText(): string {
   ]);
   rows.unshift(["NAME", "PORT", "WAITED FOR", "STOP SIGNAL", "COMMAND"]);
   const width = (column: number) => Math.max(...rows.map((row) => row[column]?.length ?? 0));
-  const widths = [width(0), width(1), width(2), width(3)];
-  const line = (row: string[]) => row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join("  ");
-  return rows.map((row) => `${line(row)}\n`).join("");
+  const line = (row: string[]) => row.map((cell, i) => cell.padEnd(width(i))).join("  ");
+  return rows.map((row) => `${line(row).trimEnd()}\n`).join("");
 }
 
 /** Real-time signals have no name. */
@@ -1222,7 +1198,7 @@ const BUILT_IN = new Set(
 );
 const USES_NGINX_CONF = /\$\{?NGINX_CONF\b/;
 
-function readRow(where: string, name: string, command: string, holders: Holders): Row {
+function readRow(where: string, name: string, command: string, holders: Holders = new Map()): Row {
   const { assignments = "", env: inEnv = "" } = OPENING.exec(command)?.groups ?? {};
   const words = command.slice(assignments.length + inEnv.length);
   const assigned = assignmentsOf(assignments + inEnv);
@@ -1244,7 +1220,7 @@ function readRow(where: string, name: string, command: string, holders: Holders)
     environment: hasPort ? { PORT: place === undefined ? place : `${place}` } : {},
     program: assigned.has("PATH") ? undefined : program,
     place,
-    stopSignal: readSignal(where, name, assigned.get("STOPSIGNAL")),
+    stopSignal: readSignal(`${where}${name}`, assigned.get("STOPSIGNAL")),
     release: name === "release",
   };
 }
@@ -1266,10 +1242,10 @@ type Holders = Map<Place, string>;
 function readPlace(
   where: string,
   name: string,
-  value: string | undefined,
+  value = "$PORT",
   holders: Holders,
 ): Place | undefined {
-  if (value === undefined || /^\$(PORT$|\{PORT\W)/.test(value)) return settings.port;
+  if (/^\$(PORT$|\{PORT\W)/.test(value)) return settings.port;
   if (value === "") return undefined;
   const text = value.replaceAll(REFERENCE, (whole, plain, braced, otherwise) => {
     const variable = plain ?? braced;
@@ -1284,13 +1260,13 @@ function readPlace(
   return place;
 }
 
-function readSignal(where: string, name: string, value: string | undefined): number | undefined {
+function readSignal(who: string, value: string | undefined): number | undefined {
   if (value === undefined) return undefined;
   const wanted = value.toUpperCase();
   const known = Object.entries(signals).find(([s]) => s === wanted || s.slice(3) === wanted);
   const number = known?.[1] ?? (/^\d+$/.test(value) ? Number(value) : 0);
   if (number < 1 || number > 64)
-    problems.push(`${where}${name}: STOPSIGNAL=${value}: must be a signal: SIGINT, or 1 to 64`);
+    problems.push(`${who}: STOPSIGNAL=${value}: must be a signal: SIGINT, or 1 to 64`);
   return number;
 }
 
@@ -1889,15 +1865,6 @@ async function within<T>(milliseconds: number, what: T | Promise<T>): Promise<T 
   return first;
 }
 
-function sleep(milliseconds: number): Promise<undefined> {
-  return new Promise((over) => setTimeout(over, milliseconds));
-}
-
-/** Once what has come meanwhile is seen to: signals, output. */
-function nextTurn(): Promise<void> {
-  return new Promise((over) => setImmediate(over));
-}
-
 // ---- JSON: a line, an app's own object or a stack trace is one entry of Cloud Logging, in the form
 // of https://cloud.google.com/logging/docs/structured-logging
 
@@ -1947,10 +1914,8 @@ function entriesOf(messages: string[], form: Form): string {
 }
 
 function entry(message: string, form: Form): string {
-  if (OBJECT.test(message))
-    try {
-      return `${labelled(message, form)}\n`;
-    } catch {} // text after all, or an object too deep to be read
+  const object = OBJECT.test(message) && attempt(() => labelled(message, form));
+  if (object) return `${object}\n`; // else it is text after all, or too deep to be read
   const isShort = message.length <= LINE / 3; // of UTF-8, a character here has 3 bytes at most
   if (isShort || message.includes("\n")) return textEntry(message, form);
   const pieces = withLongLinesCut(Buffer.from(message), LINE).toString().split("\n");
@@ -2178,18 +2143,18 @@ async function openSystem(): Promise<void> {
 
 async function openLibc() {
   const { dlopen } = await import("bun:ffi");
-  try {
-    return dlopen("libc.so.6", {
+  const library = attempt(() =>
+    // not on macOS, nor without executable memory
+    dlopen("libc.so.6", {
       pipe2: { args: ["ptr", "i32"], returns: "i32" },
       fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
       sigprocmask: { args: ["i32", "ptr", "ptr"], returns: "i32" },
       ioctl: { args: ["i32", "u64", "ptr"], returns: "i32" },
       isatty: { args: ["i32"], returns: "i32" },
       _exit: { args: ["i32"], returns: "void" },
-    }).symbols;
-  } catch {
-    return undefined; // macOS; no executable memory
-  }
+    }),
+  );
+  return library?.symbols;
 }
 
 /**
@@ -2295,9 +2260,8 @@ function unread({ readEnd }: Pipe): number {
 /** child_process's own "pipe" is a socket, and nginx cannot open /dev/stdout on one. */
 function makePipe(): Pipe {
   const pipe = libc ? pipeByLibc() : pipeByFifo();
-  try {
-    fs.fchmodSync(pipe.writeEnd, 0o622); // who runs as another user opens /dev/stdout as well
-  } catch {} // gVisor allows it to nobody
+  // Who runs as another user opens /dev/stdout as well. gVisor allows it to nobody.
+  attempt(() => fs.fchmodSync(pipe.writeEnd, 0o622));
   return pipe;
 }
 
@@ -2423,24 +2387,15 @@ function lookAtTrees(): void {
   const leaders = new Map(children.filter(({ gone }) => !gone).map((child) => [child.pid, child]));
   const byPid = new Map(all.map((p) => [p.pid, p]));
   const before = new Map(children.flatMap((child) => child.tree.map(({ id }) => [id, child])));
-  const owners = new Map<Process, Child | undefined>();
-  const ownerOf = (p: Process): Child | undefined => {
-    if (owners.has(p)) return owners.get(p);
-    const parent = byPid.get(p.parent);
-    const owner = before.get(p.id) ?? leaders.get(p.session) ?? (parent && ownerOf(parent));
-    owners.set(p, owner);
-    return owner;
-  };
+  const ownerOf = (p: Process | undefined): Child | undefined =>
+    p && (before.get(p.id) ?? leaders.get(p.session) ?? ownerOf(byPid.get(p.parent)));
   for (const child of children) Object.assign(child, { tree: [], zombies: false });
   for (const p of all) {
     const owner = ownerOf(p);
     const parent = byPid.get(p.parent);
-    if (!owner) continue;
-    if (!isAlive(p)) owner.zombies = true;
-    else {
-      owner.tree.push(p);
-      if (parent && ownerOf(parent) === owner) parent.below.push(p);
-    }
+    if (owner && isAlive(p)) owner.tree.push(p);
+    else if (owner) owner.zombies = true;
+    if (owner && isAlive(p) && ownerOf(parent) === owner) parent?.below.push(p);
   }
 }
 
@@ -2506,20 +2461,12 @@ function isIn(mask: bigint, signal: number): boolean {
 
 /** What its descriptors are: paths, `socket:[INODE]`, `pipe:[INODE]`. Undefined for another user's. */
 function openFiles({ pid }: Process): string[] | undefined {
-  try {
-    const fds = fs.readdirSync(`/proc/${pid}/fd`);
-    return fds.map((fd) => linkTarget(`/proc/${pid}/fd/${fd}`));
-  } catch {
-    return undefined;
-  }
+  const fds = attempt(() => fs.readdirSync(`/proc/${pid}/fd`));
+  return fds?.map((fd) => linkTarget(`/proc/${pid}/fd/${fd}`));
 }
 
 function linkTarget(path: string): string {
-  try {
-    return fs.readlinkSync(path);
-  } catch {
-    return "";
-  }
+  return attempt(() => fs.readlinkSync(path)) ?? "";
 }
 
 /** The sockets at which something may arrive, by `socket:[INODE]`: tcp(7), udp(7), unix(7). */
@@ -2545,27 +2492,17 @@ type Sockets = ReturnType<typeof openSockets>;
 
 /** Where it listens, ports first, and whether it carries packets or files. Undefined if nobody tells. */
 function whereListens({ tree }: Child, sockets: () => Sockets) {
-  const files = tree.flatMap((p) => openFiles(p) ?? []);
-  if (!files.length) return undefined;
-  const open = files.flatMap((file) => (isSocket(file) && sockets().get(file)) || []);
+  const files = new Set(tree.flatMap((p) => openFiles(p) ?? []));
+  if (!files.size) return undefined;
+  const open = [...sockets()].flatMap(([socket, place]) => (files.has(socket) ? place : []));
   const carries = [...open, ...files].some((it) => DEVICES.includes(`${it}`));
-  const places = [...new Set(open)].filter((place) => place !== "udp");
-  places.sort((a, b) => Number(typeof a === "string") - Number(typeof b === "string"));
-  return { places, carries };
+  return { places: [...new Set(open)].filter((place) => place !== "udp"), carries };
 }
 
 const DEVICES = ["udp", "/dev/fuse", "/dev/net/tun"];
 
 function isFifo(path: string): boolean {
-  try {
-    return fs.statSync(path).isFIFO();
-  } catch {
-    return false;
-  }
-}
-
-function isSocket(file: string): boolean {
-  return file.startsWith("socket:");
+  return attempt(() => fs.statSync(path).isFIFO()) ?? false;
 }
 
 function lazily<T>(make: () => T): () => T {
@@ -2577,7 +2514,7 @@ function lazily<T>(make: () => T): () => T {
 }
 
 function isListening(p: Process, sockets: () => Sockets): boolean {
-  return openFiles(p)?.some((file) => isSocket(file) && sockets().has(file)) ?? false;
+  return openFiles(p)?.some((file) => sockets().has(file)) ?? false;
 }
 
 /** By place, whom /proc shows to listen there and to be in no row's tree, where no row's does. */
@@ -2639,10 +2576,15 @@ function codeOf(error: unknown): string {
 }
 
 function contents(path: string): string {
+  return attempt(() => fs.readFileSync(path, "utf8")) ?? "";
+}
+
+/** What it gives, or undefined where it may not be had. */
+function attempt<T>(what: () => T): T | undefined {
   try {
-    return fs.readFileSync(path, "utf8");
+    return what();
   } catch {
-    return "";
+    return undefined;
   }
 }
 

@@ -62,7 +62,7 @@ test("a fork has the types of the program", () => {
   const tsc = path.join(root, "node_modules/.bin/tsc");
   const { stdout } = spawnSync(tsc, ["-p", directory], { encoding: "utf8" });
   expect(stdout).toBe("");
-});
+}, 60_000);
 
 section(
   "a fork",

@@ -16,9 +16,8 @@ export interface Runtime {
   /** A folder in front of PATH. */
   path?: string;
   env?: Record<string, string>;
-  /** The sections that it is tried in, where not in all; or those that it is not tried in. */
-  sections?: string[];
-  except?: string[];
+  /** Whether a section is tried on it; without this, each is. */
+  isFor?: (section: string) => boolean;
 }
 
 export const root = path.resolve(import.meta.dir, "..");
@@ -42,14 +41,18 @@ const busybox = path.join(root, "dist/busybox"); // its sh is BusyBox's
 const [arch, machine] = process.arch === "arm64" ? ["arm64", "aarch64"] : ["x64", "x86_64"];
 
 /** Where a runtime makes a difference: how it starts processes, hears signals, reads and writes. */
-const core = ["the Procfile", "the environment", "start", "signals", "stop", "raw", "a pipe"];
+const core = ["the environment", "start", "the race", "signals", "raw", "a pipe"];
 
 /** Where both executables do the same: the one script, by the one engine, and the one nginx. */
 const scriptOnly = [
   ...["command line", "colour", "json", "random bytes", "big objects", "scale", "while it runs,"],
   ...["a configuration of one's own", "/static/", "what the app answers", "nginx's access lines"],
-  ...["nginx's error lines", "three hundred lines"],
+  ...["nginx's error lines", "three hundred lines", "the Procfile", "nginx", "traces"],
 ];
+
+function among(...sections: string[]): (section: string) => boolean {
+  return (section) => sections.includes(section);
+}
 
 /** For Alpine, with what Alpine has. test/musl.sh makes it; only this loader looks there. */
 const musl: Runtime = {
@@ -59,7 +62,7 @@ const musl: Runtime = {
     path.join(root, `dist/entrypoint-linux-${arch}-musl`),
   ],
   path: busybox,
-  except: scriptOnly,
+  isFor: (section) => !scriptOnly.includes(section),
 };
 
 const source = path.join(root, "entrypoint.ts");
@@ -72,11 +75,11 @@ export const runtimes: Runtime[] = [
     ...compiled, // where memory is never executable, as SELinux or a seccomp profile may have it
     name: "compiled, without JIT",
     env: { BUN_JSC_useJIT: "0" },
-    sections: ["start", "signals", "logs", "a pipe"], // without a C library to call
+    isFor: among("start", "signals", "logs", "a pipe"), // without a C library to call
   },
   musl,
-  { name: "bun", command: [bun, source], sections: core },
-  { name: "node", command: [node, source], sections: ["start"] }, // the one file is the same
+  { name: "bun", command: [bun, source], isFor: among("start", "signals") }, // compiled is the same
+  { name: "node", command: [node, source], isFor: among("start") }, // the one file is the same
   {
     name: "deno",
     command: [
@@ -84,15 +87,13 @@ export const runtimes: Runtime[] = [
       ...scripts.deno.split(" ").slice(1, -1),
       source,
     ],
-    sections: [...core, "the race", "nginx"],
+    isFor: among(...core, "the Procfile", "stop", "nginx"), // it sees nothing of /proc
   },
   {
     name: "node, one file",
     command: [node, bundle],
-    sections: [
-      ...[...core, "the race", "nginx", "a flood", "logs", "a reader", "colour"],
-      ...["json", "traces", "command line"], // V8 has regular expressions of its own
-    ],
+    // V8 has regular expressions of its own
+    isFor: among(...core, "a flood", "logs", "a reader", "colour", "json", "traces"),
   },
 ].filter(({ name }) => name === (process.env.ENTRYPOINT_TEST_RUNTIME ?? name));
 
@@ -594,8 +595,7 @@ export type It = (title: string, body: (box: Box) => Promise<void>, ms?: number)
 /** A section of the design: its tests run on each runtime, each in a box of its own. */
 export function section(name: string, define: (it: It) => void, on: Runtime[] = runtimes): void {
   for (const runtime of on) {
-    const { sections = [name], except = [] } = runtime;
-    if (!sections.includes(name) || except.includes(name)) continue;
+    if (runtime.isFor?.(name) === false) continue;
     describe(`${name} (${runtime.name})`, () => {
       define((title, body, ms = 120_000) => {
         test(

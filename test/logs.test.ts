@@ -425,7 +425,7 @@ section(
       const read = () => run.stdout.bytes.length;
       await run.line(/a line/);
       const before = residentKilobytes(run.pid);
-      await eventually("50 MB", () => read() > 50_000_000);
+      await eventually("50 MB", () => read() > 50_000_000, 100_000);
       expect(commandLine(run.pid)).not.toBe("");
       expect(residentKilobytes(run.pid) - before).toBeLessThan(60_000);
       await run.stopsWell();

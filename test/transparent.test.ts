@@ -131,8 +131,8 @@ function difference(direct: string[], proxied: string[]): string[] {
 
 // ---- The cases
 
-/** Items end at " ;"; where one is many headers, an empty line stands between two. */
-const split = (text: string) => text.trim().split(/\s* ;\s+/);
+/** One a line; of headers, an empty line stands between those of two requests. */
+const split = (text: string) => text.replace(/^\n/, "").split(/(?<!\r)\n/);
 const targets = (text: string): Case[] =>
   split(text).map((line) => ({ name: short(line), request: ask(line) }));
 const asked = (text: string): Case[] =>
@@ -155,26 +155,43 @@ const differ = (why: string, changes: string[], cases: Case[]): Case[] =>
 const refused = (status: string, why: string, cases: Case[], got = 0): Case[] =>
   differ(why, [`nginx answers HTTP/1.1 ${status}; the app got ${got}`], cases);
 
-const many = Array.from({ length: 90 }, (_, i) => `X-${i}: ${i}`).join(" ; ");
+const many = Array.from({ length: 90 }, (_, i) => `X-${i}: ${i}`).join("\n");
 const big = (size: number) => `X-Big: ${"b".repeat(size)}`;
 
 const requests: Case[] = [
   ...targets(`
-GET / ; POST / ; PUT / ; DELETE / ; PATCH / ; OPTIONS / ; PROPFIND / ; M-SEARCH / ; BREW / ;
-GET /a%2Fb%5C? ; GET //double//x/ ; GET /a/../b/./c ; GET /%2e/x ; GET /?only ;
-GET /caf%C3%A9?%zz&$host=\${x} ; GET /caf\xc3\xa9?\xff ; GET /a%20b;p=1;q,r+s ;
-GET /a\\b|c^d\`{}"<>'~ ; GET /$host$ ; GET /a#b ; GET /${"p".repeat(30_000)}`),
+GET /
+POST /
+PUT /
+DELETE /
+PATCH /
+OPTIONS /
+PROPFIND /
+M-SEARCH /
+BREW /
+GET /a%2Fb%5C?
+GET //double//x/
+GET /a/../b/./c
+GET /%2e/x
+GET /?only
+GET /caf%C3%A9?%zz&$host=\${x}
+GET /caf\xc3\xa9?\xff
+GET /a%20b;p=1;q,r+s
+GET /a\\b|c^d\`{}"<>'~
+GET /$host$
+GET /a#b
+GET /${"p".repeat(30_000)}`),
   { name: "HEAD", request: ask("HEAD /"), answer: reply("200 OK", ["Content-Length: 9"], "") },
   ...refused("405 Not Allowed", "nginx answers TRACE itself", targets("TRACE /")),
   ...refused(
     "400 Bad Request",
     "nginx takes methods in capitals, and as a target a path or a URL",
-    targets("get / ; CONNECT x:443 ; OPTIONS * ; GET /a b"),
+    targets("get /\nCONNECT x:443\nOPTIONS *\nGET /a b"),
   ),
   ...refused(
     "400 Bad Request",
     "nginx decodes a path to choose a location: it must be possible, and not lead above the root",
-    targets("GET /%zz ; GET /% ; GET /a%00b ; GET /../x ; GET /%2e%2e/x"),
+    targets("GET /%zz\nGET /%\nGET /a%00b\nGET /../x\nGET /%2e%2e/x"),
   ),
   ...refused(
     "414 Request-URI Too Large",
@@ -188,37 +205,63 @@ GET /a\\b|c^d\`{}"<>'~ ; GET /$host$ ; GET /a#b ; GET /${"p".repeat(30_000)}`),
   ),
 
   ...asked(`
-Range: bytes=0-0 ; If-Range: "e" ; If-None-Match: "e" ;
-If-Modified-Since: ${DATE} ; If-Match: "f"
+Range: bytes=0-0
+If-Range: "e"
+If-None-Match: "e"
+If-Modified-Since: ${DATE}
+If-Match: "f"
 
-Cookie: a=1 ; Cookie: b=2 ; X-A: 1 ; Accept: a ; X-A: 2 ; x-a: 3 ; Accept: b
+Cookie: a=1
+Cookie: b=2
+X-A: 1
+Accept: a
+X-A: 2
+x-a: 3
+Accept: b
 
 ${big(60_000)}
 
 ${many}
 
-X_under_score: 1 ; x.dot: 2 ; lower: 3 ; UPPER: 4 ; X-Empty: ; X-Blanks: \t a  b\t ;
-X-Obs: \xe9\xff ; X!#$%&'*+^\`|~: 1
+X_under_score: 1
+x.dot: 2
+lower: 3
+UPPER: 4
+X-Empty:
+X-Blanks: \t a  b\t
+X-Obs: \xe9\xff
+X!#$%&'*+^\`|~: 1
 
-Connection: X-Foo ; X-Foo: 1 ; Proxy-Connection: keep-alive
+Connection: X-Foo
+X-Foo: 1
+Proxy-Connection: keep-alive
 
-Upgrade: h2c ; Connection: Upgrade, HTTP2-Settings ; HTTP2-Settings: AAMAAABk
+Upgrade: h2c
+Connection: Upgrade, HTTP2-Settings
+HTTP2-Settings: AAMAAABk
 
-Forwarded: for=1.2.3.4 ; X-Forwarded-Host: y ; X-Real-IP: 1.2.3.4 ; Via: 1.1 v ;
-Accept-Encoding: br ; Authorization: Basic eDp5 ; X-Accel-Redirect: /x ; Content-Type: a/b ;
-Date: x ; Server: y
+Forwarded: for=1.2.3.4
+X-Forwarded-Host: y
+X-Real-IP: 1.2.3.4
+Via: 1.1 v
+Accept-Encoding: br
+Authorization: Basic eDp5
+X-Accel-Redirect: /x
+Content-Type: a/b
+Date: x
+Server: y
 
 X-${"n".repeat(3000)}: 1`),
   ...differ(
     "it is said to the next hop alone (RFC 9110, 7.6.1)",
     ["- app: keep-alive: timeout=5", "- app: te: trailers"],
-    asked("Connection: TE ; Keep-Alive: timeout=5 ; TE: trailers"),
+    asked("Connection: TE\nKeep-Alive: timeout=5\nTE: trailers"),
   ),
   ...refused(
     "400 Bad Request",
     "RFC 9112 wants it refused (2.2, 3.2, 5.1, 5.2, 6.3)",
     asked(
-      "X-Fold: a\r\n b\n\nNo colon\n\nBlank : x\n\nHost: y\n\nContent-Length: 0 ; Content-Length: 0",
+      "X-Fold: a\r\n b\n\nNo colon\n\nBlank : x\n\nHost: y\n\nContent-Length: 0\nContent-Length: 0",
     ),
   ),
   ...refused(
@@ -227,7 +270,7 @@ X-${"n".repeat(3000)}: 1`),
     asked(big(70_000)),
   ),
 
-  ...split("x:8080 ; [::1]:80 ; EXAMPLE.com ; a_b ; x. ; x:http ; caf\xc3\xa9").map((host) => ({
+  ...split("x:8080\n[::1]:80\nEXAMPLE.com\na_b\nx.\nx:http\ncaf\xc3\xa9").map((host) => ({
     name: `Host: ${host}`,
     request: `GET / HTTP/1.1\r\nHost: ${host}\r\n\r\n`,
   })),
@@ -322,10 +365,34 @@ X-${"n".repeat(3000)}: 1`),
 
 const answers: Case[] = [
   ...statuses(`
-200 ; 201 Created ; 202 Accepted ; 205 Reset Content ; 206 Partial Content ; 299 Odd ; 300 Choices ;
-400 Bad Request ; 401 Unauthorized ; 404 Not Found ; 408 Timeout ; 413 Too Large ; 416 Range ;
-421 Misdirected ; 426 Upgrade ; 429 Slower ; 431 Big ; 444 None ; 494 Own ; 497 Own ; 499 Gone ;
-500 Error ; 501 None ; 502 Bad Gateway ; 503 Busy ; 504 Late ; 507 Full ; 599 A  Strange: Reason ;
+200
+201 Created
+202 Accepted
+205 Reset Content
+206 Partial Content
+299 Odd
+300 Choices
+400 Bad Request
+401 Unauthorized
+404 Not Found
+408 Timeout
+413 Too Large
+416 Range
+421 Misdirected
+426 Upgrade
+429 Slower
+431 Big
+444 None
+494 Own
+497 Own
+499 Gone
+500 Error
+501 None
+502 Bad Gateway
+503 Busy
+504 Late
+507 Full
+599 A  Strange: Reason
 600 Beyond`),
   ...["204 No Content", "304 Not Modified"].map((status) => ({
     name: `status ${status}`,
@@ -342,23 +409,51 @@ const answers: Case[] = [
     answer: bare("301 Moved", `Location: ${to}`, `Refresh: 1; url=${to}`),
   })),
   ...answered(`
-Set-Cookie: a=1 ; Set-Cookie: b=2 ; Set-Cookie: c=3 ; Vary: a ; Vary: b ; Link: <a> ; Link: <b> ;
-WWW-Authenticate: Basic ; WWW-Authenticate: Digest
+Set-Cookie: a=1
+Set-Cookie: b=2
+Set-Cookie: c=3
+Vary: a
+Vary: b
+Link: <a>
+Link: <b>
+WWW-Authenticate: Basic
+WWW-Authenticate: Digest
 
-Expires: 0 ; Cache-Control: no-store ; Cache-Control: max-age=3 ; Pragma: no-cache ; Age: 3 ;
-Date: ${DATE} ; Last-Modified: ${DATE} ; ETag: W/"e" ;
+Expires: 0
+Cache-Control: no-store
+Cache-Control: max-age=3
+Pragma: no-cache
+Age: 3
+Date: ${DATE}
+Last-Modified: ${DATE}
+ETag: W/"e"
 Accept-Ranges: bytes
 
 ${big(60_000)}
 
 ${many}
 
-X_under: 1 ; x.dot: 2 ; lower: 3 ; UPPER: 4 ; X-Empty: ; X-Obs: \xe9\xff ; X-Blanks: \t a\t
+X_under: 1
+x.dot: 2
+lower: 3
+UPPER: 4
+X-Empty:
+X-Obs: \xe9\xff
+X-Blanks: \t a\t
 
-Connection: X-Foo ; X-Foo: 1 ; Proxy-Connection: x ; Upgrade: h2c ; Trailer: x
+Connection: X-Foo
+X-Foo: 1
+Proxy-Connection: x
+Upgrade: h2c
+Trailer: x
 
-Content-Type: text/html ; Content-Encoding: gzip ; Content-Language: de ;
-Content-Disposition: inline ; Status: 404 x ; X-Sendfile: /x ; Alt-Svc: h3
+Content-Type: text/html
+Content-Encoding: gzip
+Content-Language: de
+Content-Disposition: inline
+Status: 404 x
+X-Sendfile: /x
+Alt-Svc: h3
 
 X-Pad: 1
 
@@ -370,7 +465,8 @@ X-Accel-Buffering: yes
 
 X-Accel-Limit-Rate: 1000000
 
-X-Accel-Charset: utf-8 ; Content-Type: text/html`),
+X-Accel-Charset: utf-8
+Content-Type: text/html`),
   ...differ(
     "it is said to the next hop alone (RFC 9110, 7.6.1)",
     ["- client: keep-alive: timeout=5"],
@@ -379,7 +475,7 @@ X-Accel-Charset: utf-8 ; Content-Type: text/html`),
   ...differ(
     "nginx takes the last of a header that must be one",
     ["- client: content-type: a/b | c/d", "+ client: content-type: c/d"],
-    answered("Content-Type: a/b ; Content-Type: c/d"),
+    answered("Content-Type: a/b\nContent-Type: c/d"),
   ),
   ...refused(
     "502 Bad Gateway",
