@@ -1023,7 +1023,7 @@ function isSeconds(text: string): boolean {
 
 function readFile(what: string, path: string): string {
   try {
-    return fs.readFileSync(path, "utf8").replace(/^\ufeff/, "");
+    return fs.readFileSync(path, "utf8");
   } catch (error) {
     problems.push(`${what}${path}: must be a readable file (${codeOf(error)})`);
     return "";
