@@ -151,19 +151,15 @@ function readProcfile(path: string): Row[] {
 
 /** Jobs first. A front that stands above its app would answer 502: it starts directly behind that. */
 function inOrderOfStart(rows: Row[]): Row[] {
-  const [fronts, others] = [
-    rows.filter(isFront),
-    rows.filter((row) => !row.release && !isFront(row)),
-  ];
-  const [app, ...more] = others;
+  const jobs = rows.filter(({ release }) => release);
+  const [app, ...more] = rows.filter((row) => !row.release && !isFront(row));
   // APP_PORT is where the front finds the app. Where there is one line for it, that may say so.
-  if (fronts.length && app?.place && hasOwnPlace(app) && !more.length && !given("APP_PORT"))
+  if (rows.some(isFront) && app?.place && hasOwnPlace(app) && !more.length && !given("APP_PORT"))
     settings.appPort = app.place;
-  const behind = rows.findLastIndex(isBackend);
-  const early = rows.slice(0, Math.max(behind, 0)).filter(isFront);
+  const backend = rows.findLastIndex(isBackend);
+  const early = rows.filter((row, i) => isFront(row) && i < backend);
   const late = rows.filter((row) => !row.release && !early.includes(row));
-  const inTurn = late.flatMap((row) => (row === rows[behind] ? [row, ...early] : [row]));
-  return [...rows.filter(({ release }) => release), ...inTurn];
+  return [...jobs, ...late.flatMap((row) => (row === rows[backend] ? [row, ...early] : row))];
 }
 
 function isFront({ command, release }: Row): boolean {
@@ -673,7 +669,8 @@ function handleSignals(): void {
       else if (!ending) passOn(signal);
     });
   }
-  unblockSignals();
+  // As dumb-init does: a signal that our parent had blocked would reach neither us nor the children.
+  libc?.sigprocmask(SIG_SETMASK, new Uint8Array(128), null);
 }
 
 /** SIGHUP and the like are for the last line: for a server that is known, else who handles it. */
@@ -690,22 +687,17 @@ function passOn(name: NodeJS.Signals): void {
   const topDown = rootsOf(last.tree);
   for (const p of topDown) topDown.push(...p.below);
   const handlers = topDown.filter((p) => handles(p, signal));
-  const dark = topDown.slice(0, 1).filter((p) => signalMask(p.pid, ["SigCgt"]) === undefined);
-  const inTurn = [...handlers.filter(ownSignal), ...dark, ...handlers];
+  const inTurn = [...handlers.filter(ownSignal), ...handlers];
   if (inTurn.some((p) => send(p.pid, signal).there)) return; // some may have gone meanwhile
   say(`${name}: ${row?.name} does not handle it, so nobody gets it`, "WARNING");
-}
-
-/** As dumb-init does: a signal that our parent had blocked would never reach us nor the children. */
-function unblockSignals(): void {
-  libc?.sigprocmask(SIG_SETMASK, new Uint8Array(128), null);
 }
 
 /** Whether there is a controlling terminal, tty(4). */
 function hasTerminal(): boolean {
   const terminal = attempt(() => fs.openSync("/dev/tty", "r"));
-  if (terminal) fs.closeSync(terminal);
-  return terminal !== undefined;
+  if (terminal === undefined) return false;
+  fs.closeSync(terminal);
+  return true;
 }
 
 function askToStop(signal: NodeJS.Signals, code: number): void {
