@@ -256,7 +256,7 @@ function launch(row: Row): Child {
     row,
     pid: leader.pid ?? 0,
     startedAt,
-    exit: Promise.resolve(leader).then((output) => ended(child, output)), // zx's own are slow
+    exit: Promise.resolve(leader).then((output) => ended(child, output)), // races of zx's own promises are slow
     end: undefined,
     sent: new Set(),
     logs: Promise.all(
@@ -281,7 +281,7 @@ async function waitUntilUp(child: Child): Promise<End | undefined> {
   if (child.row.release) {
     const end = await child.exit;
     lookAtTrees();
-    isGone(child); // now, while its number is its own
+    isGone(child); // asked now, for a later process may get its pid
     return end.code === 0 && child.row !== table.at(-1) ? undefined : end;
   }
   if (!isWaitedFor(child.row) || (await waitUntilListens(child, settings.ready))) return undefined;
