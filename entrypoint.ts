@@ -973,21 +973,22 @@ exit code: that of the first to end, or 128+n if signal n killed it; 0 a clean s
 `;
 
 const SECONDS = "a number of seconds, 0 to 86400";
+const LOGS = ["text", "json", "raw"] as const;
+const SIGNAL = "a signal: SIGINT, or 1 to 64";
 const PLACE = "a port, 1 to 65535, or the path of a UNIX socket, /…, of at most 107 bytes";
 
 /** Fills the settings. Where a value makes no sense the default stays, and it is a problem. */
 function readEnvironment(): void {
-  const { port, appPort, grace, ready, log } = settings;
-  settings.port = Number(setting("PORT", isPort, "a port, 1 to 65535") ?? port);
-  settings.appPort = placeOf(setting("APP_PORT", isPlace, PLACE) ?? `${appPort}`);
-  settings.grace = Number(setting("ENTRYPOINT_GRACE", isSeconds, SECONDS) ?? grace);
-  settings.ready = Number(setting("ENTRYPOINT_READY", isSeconds, SECONDS) ?? ready);
+  settings.port = setting("PORT", asPort, "a port, 1 to 65535") ?? settings.port;
+  settings.appPort = setting("APP_PORT", asPlace, PLACE) ?? settings.appPort;
+  settings.grace = setting("ENTRYPOINT_GRACE", asSeconds, SECONDS) ?? settings.grace;
+  settings.ready = setting("ENTRYPOINT_READY", asSeconds, SECONDS) ?? settings.ready;
   // Knative sets K_SERVICE as well; Cloud Run is no Kubernetes.
   const isCloudRun = (env.K_SERVICE || env.CLOUD_RUN_JOB) && !env.KUBERNETES_SERVICE_HOST;
-  const usual = isCloudRun ? "json" : log;
-  const isLog = (text: string) => ["text", "json", "raw"].includes(text);
-  settings.log = (setting("ENTRYPOINT_LOG", isLog, "text, json or raw") as typeof log) ?? usual;
-  settings.static = resolve(env.ENTRYPOINT_STATIC || settings.static);
+  const usual = isCloudRun ? "json" : settings.log;
+  settings.log = setting("ENTRYPOINT_LOG", asLog, "text, json or raw") ?? usual;
+  const files = setting("ENTRYPOINT_STATIC", asDirectory, "a directory") ?? settings.static;
+  settings.static = resolve(files);
   readTemplate();
 }
 
@@ -998,27 +999,29 @@ function given(name: string): string | undefined {
   return name === "APP_PORT" && text?.startsWith("tcp:") ? undefined : text;
 }
 
-function setting(name: string, valid: (text: string) => boolean, what: string): string | undefined {
-  const text = given(name);
-  if (text === undefined || valid(text)) return text;
-  problems.push(`${name}=${text}: must be ${what}`);
-  return undefined;
+function setting<T>(name: string, read: Reader<T>, what: string, text = given(name)) {
+  const value = text ? read(text) : undefined;
+  if (text && value === undefined) problems.push(`${name}=${text}: must be ${what}`);
+  return value;
 }
 
-function isPort(text: string): boolean {
-  return /^\d{1,5}$/.test(text) && Number(text) >= 1 && Number(text) <= 65535;
+/** What a text stands for, where it makes sense. */
+type Reader<T> = (text: string) => T | undefined;
+
+const asPort: Reader<number> = (text) => numberIn(text, /^\d+$/, 1, 65_535);
+const asSeconds: Reader<number> = (text) => numberIn(text, /^\d+(\.\d+)?$/, 0, 86_400);
+const asLog: Reader<typeof settings.log> = (text) => LOGS.find((log) => log === text);
+const asDirectory: Reader<string> = (text) => (isDirectory(text) ? text : undefined);
+const asPlace: Reader<Place> = (text) => (isSocketPath(text) ? text : asPort(text));
+const asSignal: Reader<number> = (text) => signalNamed(text) ?? numberIn(text, /^\d+$/, 1, 64);
+
+function numberIn(text: string, form: RegExp, least: number, most: number): number | undefined {
+  const number = Number(text);
+  return form.test(text) && number >= least && number <= most ? number : undefined;
 }
 
-function isPlace(text: string): boolean {
-  return isPort(text) || (text.startsWith("/") && Buffer.byteLength(text) <= 107); // unix(7)
-}
-
-function placeOf(text: string): Place {
-  return text.startsWith("/") ? text : Number(text);
-}
-
-function isSeconds(text: string): boolean {
-  return /^\d+(\.\d+)?$/.test(text) && Number(text) <= 86400;
+function isSocketPath(text: string): boolean {
+  return text.startsWith("/") && Buffer.byteLength(text) <= 107; // unix(7)
 }
 
 function readFile(what: string, path: string): string {
@@ -1069,8 +1072,6 @@ function checkSettings(): void {
   const reads = (variables: RegExp) => table.some(({ command }) => variables.test(command));
   if (port === appPort && reads(/\$\{?(APP_PORT|NGINX_CONF)\b/))
     problems.push(`PORT=${port}: must differ from APP_PORT=${appPort}: set that to another port`);
-  if (env.ENTRYPOINT_STATIC && !isDirectory(settings.static))
-    problems.push(`ENTRYPOINT_STATIC=${env.ENTRYPOINT_STATIC}: must be a directory`);
   for (const name of Object.keys(env))
     if (name.startsWith("ENTRYPOINT_") && !HELP.includes(`  ${name}=`))
       say(`${name}: there is no such variable; see entrypoint --help`, "WARNING");
@@ -1172,6 +1173,11 @@ function nameOf(signal: number): string {
   return Object.entries(signals).find(([, number]) => number === signal)?.[0] ?? `${signal}`;
 }
 
+function signalNamed(text: string): number | undefined {
+  const name = text.toUpperCase();
+  return Object.entries(signals).find(([it]) => it === name || it === `SIG${name}`)?.[1];
+}
+
 // ---- a line of the table: the assignments that open it, and whether it is one plain command, which
 // takes the place of its shell. The grammar is that of sh(1p), for dash, BusyBox and bash alike.
 
@@ -1200,27 +1206,29 @@ const USES_NGINX_CONF = /\$\{?NGINX_CONF\b/;
 
 function readRow(where: string, name: string, command: string, holders: Holders = new Map()): Row {
   const { assignments = "", env: inEnv = "" } = OPENING.exec(command)?.groups ?? {};
-  const words = command.slice(assignments.length + inEnv.length);
+  const line = command.slice(assignments.length);
+  const words = line.slice(inEnv.length);
   const assigned = assignmentsOf(assignments + inEnv);
+  const signal = assigned.get("STOPSIGNAL") ?? "";
   const word = /^(["']?)([\w./@%+][\w./@%+-]*)\1(?!\S)/.exec(words)?.[2];
   const program = word && !BUILT_IN.has(word) ? word : undefined;
   const place = readPlace(where, name, assigned.get("PORT"), holders);
   // `PORT=8081 && x` and `PORT=8081 x & y` are for a part of the line: there they stay.
   const isForPart = /^[;&|]/.test(words) || LONE_AMPERSAND.test(words.replaceAll(QUOTED, ""));
-  const kept = isForPart ? assignments : without(["PORT", "STOPSIGNAL"], assignments);
-  const line = (isForPart ? inEnv : without(["STOPSIGNAL"], inEnv)) + words;
-  const isPlain = program && PLAIN.test(line);
+  const isOurs = (variable: string) => !isForPart && /^(PORT|STOPSIGNAL)$/.test(variable);
+  const kept = assignments.replace(ASSIGNMENTS, (text, variable) => (isOurs(variable) ? "" : text));
   const hasPort = !isForPart && assignmentsOf(assignments).has("PORT");
+  const isPlain = program && PLAIN.test(line);
   return {
     name,
     where,
     command,
     // As bash does by itself. In another sh the shell would stay, in front of the server.
     script: kept + (isPlain ? `exec ${carried()}${line.replace(/^exec\s+/, "")}` : line),
-    environment: hasPort ? { PORT: place === undefined ? place : `${place}` } : {},
+    environment: hasPort ? { PORT: place?.toString() } : {},
     program: assigned.has("PATH") ? undefined : program,
     place,
-    stopSignal: readSignal(`${where}${name}`, assigned.get("STOPSIGNAL")),
+    stopSignal: setting(`${where}${name}: STOPSIGNAL`, asSignal, SIGNAL, signal),
     release: name === "release",
   };
 }
@@ -1231,43 +1239,25 @@ function assignmentsOf(opening: string): Map<string, string> {
   return new Map([...all].map(([, variable = "", value = ""]) => [variable, unquoted(value)]));
 }
 
-function without(variables: string[], opening: string): string {
-  return opening.replace(ASSIGNMENTS, (text, name) => (variables.includes(name) ? "" : text));
-}
-
 /** Of a place that a line has, by name. */
 type Holders = Map<Place, string>;
 
 /** With nothing behind PORT= there is no place that anybody needs. */
-function readPlace(
-  where: string,
-  name: string,
-  value = "$PORT",
-  holders: Holders,
-): Place | undefined {
+function readPlace(where: string, name: string, value = "$PORT", holders: Holders) {
   if (/^\$(PORT$|\{PORT\W)/.test(value)) return settings.port;
-  if (value === "") return undefined;
-  const text = value.replaceAll(REFERENCE, (whole, plain, braced, otherwise) => {
-    const variable = plain ?? braced;
-    return (variable === "APP_PORT" ? `${settings.appPort}` : env[variable]) || otherwise || whole;
-  });
-  const place = placeOf(text);
-  const holder = holders.get(place);
-  if (!isPlace(text))
-    problems.push(`${where}${name}: PORT=${value}: must be ${PLACE}, or a variable that has one`);
-  else if (holder) problems.push(`${where}${name}: ${holder} has port ${place} already`);
-  else if (name !== "release") holders.set(place, name);
+  const what = `${PLACE}, or a variable that has one`;
+  const place = setting(`${where}${name}: PORT`, (text) => asPlace(filledIn(text)), what, value);
+  const holder = place && holders.get(place);
+  if (holder) problems.push(`${where}${name}: ${holder} has port ${place} already`);
+  else if (place && name !== "release") holders.set(place, name);
   return place;
 }
 
-function readSignal(who: string, value: string | undefined): number | undefined {
-  if (value === undefined) return undefined;
-  const wanted = value.toUpperCase();
-  const known = Object.entries(signals).find(([s]) => s === wanted || s.slice(3) === wanted);
-  const number = known?.[1] ?? (/^\d+$/.test(value) ? Number(value) : 0);
-  if (number < 1 || number > 64)
-    problems.push(`${who}: STOPSIGNAL=${value}: must be a signal: SIGINT, or 1 to 64`);
-  return number;
+function filledIn(value: string): string {
+  const known: NodeJS.ProcessEnv = { ...env, APP_PORT: `${settings.appPort}` };
+  const valueFor = (whole: string, plain: string, braced: string, otherwise: string) =>
+    known[plain ?? braced] || otherwise || whole;
+  return value.replaceAll(REFERENCE, valueFor);
 }
 
 /** What dash and BusyBox would drop: the variables that they could not name, as spring.datasource.url. */
