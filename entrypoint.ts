@@ -1100,20 +1100,18 @@ async function tryOut(): Promise<void> {
   for (const signal of STOPS) process.on(signal, () => process.exit(128 + signals[signal]));
   const failure = makeDirectory();
   if (failure) problems.push(failure.why);
-  else await Promise.all([checkLines(), ...table.filter(isPlainNginx).map(checkNginx)]);
+  for (const row of failure ? [] : table) {
+    await checkLine(row);
+    if (isPlainNginx(row)) await checkNginx(row);
+  }
 }
 
-/** As sh reads them, without running them, set(1p): in its own words. A file may be of any length. */
-async function checkLines(): Promise<void> {
-  const lines = table.map(({ script }) => quoted(`set -n\n${script}`));
-  putFile("lines", lines.map((line) => `(eval ${line}); printf '\\0%s\\n' $?\n`).join(""));
-  const said = (await outcome(`. ${quoted(join(directory, "lines"))}`)) ?? "";
-  for (const [i, [, words = "", code]] of [...said.matchAll(/([^\0]*)\0(\d+)\n/g)].entries()) {
-    const { where = "", name = "", command = "" } = table[i] ?? {};
-    const [, mistake = ""] = /^.*?eval: (?:\S+ \d+: )?(.*)/.exec(words) ?? [];
-    const [ofSupervisord = ""] = /%\(\w+\)/.exec(command) ?? [];
-    if (code !== "0") problems.push(`${where}${name}: ${mistake}${cureFor(ofSupervisord, "")}`);
-  }
+/** As sh reads it: in its words behind "sh: 1: ", in bash "sh: -c: line 1: ", in BusyBox "sh: ". */
+async function checkLine({ where, name, command, script }: Row): Promise<void> {
+  const said = await outcome(`said=$(sh -n -c -- ${quoted(script)} 2>&1) || echo "$said"`);
+  const [, mistake] = /^sh: (?:.*?\d: )?(.*)/.exec(said ?? "") ?? [];
+  const [ofSupervisord = ""] = /%\(\w+\)/.exec(command) ?? [];
+  if (mistake) problems.push(`${where}${name}: ${mistake}${cureFor(ofSupervisord, "")}`);
 }
 
 const TAKES_NGINX_CONF = /\s-c\s*"?\$\{?NGINX_CONF\}?"?(?!\S)/;
@@ -1132,14 +1130,12 @@ async function checkNginx({ name, script }: Row): Promise<void> {
   fs.appendFileSync(`${childEnv.NGINX_CONF}`, "\nend_of_check;\n");
   const said = await outcome(`${script} -t -e stderr`);
   if (said === undefined) say(`${name}: does not read its configuration within 5 s`, "WARNING");
-  const [, what = "", file, line] =
+  const [, what = "", file = "", line] =
     /\[emerg\] (?:\d+#\d+: )?(.*?)(?: in (\S+):(\d+))?$/m.exec(said ?? "") ?? [];
   if (!what || what.includes("end_of_check")) return;
-  const isTheirs = /\/(main|http|server)\/ENTRYPOINT_NGINX$/.test(file ?? "");
-  const where = isTheirs
-    ? `ENTRYPOINT_NGINX=${env.ENTRYPOINT_NGINX}`
-    : file?.replace(`${directory}/`, "");
-  const mistake = `${name}: ${where ? `${where}:${line}: ` : ""}${what}`;
+  const theirs = `ENTRYPOINT_NGINX=${env.ENTRYPOINT_NGINX}`;
+  const where = file.replace(`${directory}/`, "").replace(/^\w+\/ENTRYPOINT_NGINX$/, () => theirs);
+  const mistake = `${name}: ${file && `${where}:${line}: `}${what}`;
   if (!NOT_THERE.test(what)) problems.push(mistake);
   else say(`${mistake}; it must be there when it runs`, "WARNING");
 }
