@@ -1012,16 +1012,18 @@ const asPort: Reader<number> = (text) => numberIn(text, /^\d+$/, 1, 65_535);
 const asSeconds: Reader<number> = (text) => numberIn(text, /^\d+(\.\d+)?$/, 0, 86_400);
 const asLog: Reader<typeof settings.log> = (text) => LOGS.find((log) => log === text);
 const asDirectory: Reader<string> = (text) => (isDirectory(text) ? text : undefined);
-const asPlace: Reader<Place> = (text) => (isSocketPath(text) ? text : asPort(text));
-const asSignal: Reader<number> = (text) => signalNamed(text) ?? numberIn(text, /^\d+$/, 1, 64);
+const asPlace: Reader<Place> = (text) =>
+  text.startsWith("/") && Buffer.byteLength(text) <= 107 ? text : asPort(text); // unix(7)
 
 function numberIn(text: string, form: RegExp, least: number, most: number): number | undefined {
   const number = Number(text);
   return form.test(text) && number >= least && number <= most ? number : undefined;
 }
 
-function isSocketPath(text: string): boolean {
-  return text.startsWith("/") && Buffer.byteLength(text) <= 107; // unix(7)
+function asSignal(text: string): number | undefined {
+  const name = text.toUpperCase();
+  const known = Object.entries(signals).find(([it]) => it === name || it === `SIG${name}`);
+  return known?.[1] ?? numberIn(text, /^\d+$/, 1, 64);
 }
 
 function readFile(what: string, path: string): string {
@@ -1054,7 +1056,6 @@ async function readCommandLine(argv: string[]): Promise<End | undefined> {
   else if (path || fs.existsSync("Procfile")) table.push(...readProcfile(path ?? "Procfile"));
   else if (!problems.length) problems.push("no COMMAND and no Procfile; see entrypoint --help");
   checkSettings();
-  if (check) for (const row of table) lookFor(row);
   if (check) await tryOut();
   for (const problem of problems) say(problem, "ERROR");
   if (problems.length) return answerWith("", 2);
@@ -1086,6 +1087,18 @@ function warnOfNoBackend(): void {
   say(`${front.name}: ${where}: write PORT=$APP_PORT at the start of the app's line`, "WARNING");
 }
 
+/** What can be told of the lines before anything of the user's runs. */
+async function tryOut(): Promise<void> {
+  for (const signal of STOPS) process.on(signal, () => process.exit(128 + signals[signal]));
+  const failure = makeDirectory();
+  if (failure) problems.push(failure.why);
+  for (const row of failure ? [] : table) {
+    lookFor(row);
+    await checkLine(row);
+    await checkNginx(row);
+  }
+}
+
 /** A program that is not there may still be made by a release job. */
 function lookFor({ name, command, program, release }: Row): void {
   const mayBeMissing = command.includes("||"); // what stands behind it is for that
@@ -1093,17 +1106,6 @@ function lookFor({ name, command, program, release }: Row): void {
   const missing = `${name}: ${program}: not found or not executable`;
   if (release || !table.some((row) => row.release)) problems.push(missing);
   else say(`${missing} yet: release must make it`, "WARNING");
-}
-
-/** What sh and nginx say of it before anything runs. */
-async function tryOut(): Promise<void> {
-  for (const signal of STOPS) process.on(signal, () => process.exit(128 + signals[signal]));
-  const failure = makeDirectory();
-  if (failure) problems.push(failure.why);
-  for (const row of failure ? [] : table) {
-    await checkLine(row);
-    if (isPlainNginx(row)) await checkNginx(row);
-  }
 }
 
 /** As sh reads it: in its words behind "sh: 1: ", in bash "sh: -c: line 1: ", in BusyBox "sh: ". */
@@ -1114,19 +1116,17 @@ async function checkLine({ where, name, command, script }: Row): Promise<void> {
   if (mistake) problems.push(`${where}${name}: ${mistake}${cureFor(ofSupervisord, "")}`);
 }
 
-const TAKES_NGINX_CONF = /\s-c\s*"?\$\{?NGINX_CONF\}?"?(?!\S)/;
-
-/** With two more words such a line reads its configuration, and nothing else of it runs. */
-function isPlainNginx({ command, program = "" }: Row): boolean {
-  return basename(program) === "nginx" && PLAIN.test(command) && TAKES_NGINX_CONF.test(command);
-}
-
 // What nginx does not find may be there when it runs: a host, a certificate, a file, a user. All else
 // is a mistake in its language; a regular expression that it cannot compile is one as well.
 const NOT_THERE = /not found|cannot load|(?<!compile\(\)) failed/;
 
+const TAKES_NGINX_CONF = /\s-c\s*"?\$\{?NGINX_CONF\}?"?(?!\S)/;
+
 /** nginx reads all, and comes to a last directive that there is not. So it opens and makes no file. */
-async function checkNginx({ name, script }: Row): Promise<void> {
+async function checkNginx({ name, command, script, program = "" }: Row): Promise<void> {
+  // Of such a line, two more words make nginx read its configuration, and nothing else runs.
+  const isPlain = PLAIN.test(command) && TAKES_NGINX_CONF.test(command);
+  if (!isPlain || basename(program) !== "nginx") return;
   fs.appendFileSync(`${childEnv.NGINX_CONF}`, "\nend_of_check;\n");
   const said = await outcome(`${script} -t -e stderr`);
   if (said === undefined) say(`${name}: does not read its configuration within 5 s`, "WARNING");
@@ -1169,11 +1169,6 @@ function nameOf(signal: number): string {
   return Object.entries(signals).find(([, number]) => number === signal)?.[0] ?? `${signal}`;
 }
 
-function signalNamed(text: string): number | undefined {
-  const name = text.toUpperCase();
-  return Object.entries(signals).find(([it]) => it === name || it === `SIG${name}`)?.[1];
-}
-
 // ---- a line of the table: the assignments that open it, and whether it is one plain command, which
 // takes the place of its shell. The grammar is that of sh(1p), for dash, BusyBox and bash alike.
 
@@ -1187,7 +1182,7 @@ const OPENING = new RegExp(
 const QUOTED = /'[^']*'|"(?:[^"\\]|\\.)*"|\\./g;
 const LONE_AMPERSAND = /(?<![&<>|])&(?![&>])/;
 const VARIABLE = String.raw`\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\})`;
-const REFERENCE = /\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})/g; // $NAME, ${NAME}, ${NAME:-default}
+const REFERENCE = /\$\{(\w+)(?::?-([^}]*))?\}/g; // ${NAME}, ${NAME:-default}
 const PLAIN = new RegExp(
   String.raw`^(?:[\w\s./:@%+,=^*?[\]~-]|${VARIABLE}|'[^']*'|"(?:[^"$\`\\]|${VARIABLE})*")+$`,
 );
@@ -1241,19 +1236,14 @@ type Holders = Map<Place, string>;
 /** With nothing behind PORT= there is no place that anybody needs. */
 function readPlace(where: string, name: string, value = "$PORT", holders: Holders) {
   if (/^\$(PORT$|\{PORT\W)/.test(value)) return settings.port;
+  const braced = value.replace(/\$(\w+)/g, "$${$1}");
+  const read: Reader<Place> = () => asPlace(fillIn(braced, {}, REFERENCE));
   const what = `${PLACE}, or a variable that has one`;
-  const place = setting(`${where}${name}: PORT`, (text) => asPlace(filledIn(text)), what, value);
+  const place = setting(`${where}${name}: PORT`, read, what, value);
   const holder = place && holders.get(place);
   if (holder) problems.push(`${where}${name}: ${holder} has port ${place} already`);
   else if (place && name !== "release") holders.set(place, name);
   return place;
-}
-
-function filledIn(value: string): string {
-  const known: NodeJS.ProcessEnv = { ...env, APP_PORT: `${settings.appPort}` };
-  const valueFor = (whole: string, plain: string, braced: string, otherwise: string) =>
-    known[plain ?? braced] || otherwise || whole;
-  return value.replaceAll(REFERENCE, valueFor);
 }
 
 /** What dash and BusyBox would drop: the variables that they could not name, as spring.datasource.url. */
@@ -1479,15 +1469,15 @@ const NGINX_FILES = ["/etc/nginx", "/usr/local/openresty/nginx/conf"];
 
 const PLACEHOLDER = /\$\{([A-Z_][A-Z_0-9]*)(?::-([^}]*))?\}/g; // ${host} is nginx's own
 
-/** The environment's variables, filled in where a template names them: \${PORT}, \${NAME:-default}. */
-function fillIn(template: string, more: NodeJS.ProcessEnv = {}): string {
+/** The environment's variables, filled in where a text names them: \${PORT}, \${NAME:-default}. */
+function fillIn(text: string, more: NodeJS.ProcessEnv = {}, names = PLACEHOLDER): string {
   const { port, appPort, static: ENTRYPOINT_STATIC } = settings;
   const ports = { PORT: `${port}`, APP_PORT: `${appPort}` };
   const NGINX_CONF = join(directory, "nginx.conf");
   const known: NodeJS.ProcessEnv = { ...env, ...ports, NGINX_CONF, ENTRYPOINT_STATIC, ...more };
   const valueFor = (whole: string, name: string, other?: string) =>
     (known[name] || other) ?? known[name] ?? whole;
-  return template.replace(/^\ufeff/, "").replace(PLACEHOLDER, valueFor);
+  return text.replace(/^\ufeff/, "").replace(names, valueFor);
 }
 
 const TOO_MANY = /worker_connections are not enough|Too many open files/;
