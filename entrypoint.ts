@@ -974,7 +974,6 @@ exit code: that of the first to end, or 128+n if signal n killed it; 0 a clean s
 
 const SECONDS = "a number of seconds, 0 to 86400";
 const LOGS = ["text", "json", "raw"] as const;
-const SIGNAL = "a signal: SIGINT, or 1 to 64";
 const PLACE = "a port, 1 to 65535, or the path of a UNIX socket, /…, of at most 107 bytes";
 
 /** Fills the settings. Where a value makes no sense the default stays, and it is a problem. */
@@ -1110,7 +1109,7 @@ function lookFor({ name, command, program, release }: Row): void {
 
 /** As sh reads it: in its words behind "sh: 1: ", in bash "sh: -c: line 1: ", in BusyBox "sh: ". */
 async function checkLine({ where, name, command, script }: Row): Promise<void> {
-  const said = await outcome(`said=$(sh -n -c -- ${quoted(script)} 2>&1) || echo "$said"`);
+  const said = await complaint(`sh -n -c -- ${quoted(script)}`);
   const [, mistake] = /^sh: (?:.*?\d: )?(.*)/.exec(said ?? "") ?? [];
   const [ofSupervisord = ""] = /%\(\w+\)/.exec(command) ?? [];
   if (mistake) problems.push(`${where}${name}: ${mistake}${cureFor(ofSupervisord, "")}`);
@@ -1128,7 +1127,7 @@ async function checkNginx({ name, command, script, program = "" }: Row): Promise
   const isPlain = PLAIN.test(command) && TAKES_NGINX_CONF.test(command);
   if (!isPlain || basename(program) !== "nginx") return;
   fs.appendFileSync(`${childEnv.NGINX_CONF}`, "\nend_of_check;\n");
-  const said = await outcome(`${script} -t -e stderr`);
+  const said = await complaint(`${script} -t -e stderr`);
   if (said === undefined) say(`${name}: does not read its configuration within 5 s`, "WARNING");
   const [, what = "", file = "", line] =
     /\[emerg\] (?:\d+#\d+: )?(.*?)(?: in (\S+):(\d+))?$/m.exec(said ?? "") ?? [];
@@ -1140,14 +1139,13 @@ async function checkNginx({ name, command, script, program = "" }: Row): Promise
   else say(`${mistake}; it must be there when it runs`, "WARNING");
 }
 
-/** All that a command of our own says. Nothing after 5 s: nginx looks names up. */
-async function outcome(command: string): Promise<string | undefined> {
-  const pipe = makePipe();
-  const run = sh(childEnv, ["ignore", pipe.writeEnd, pipe.writeEnd])`${command}`;
-  fs.closeSync(pipe.writeEnd);
-  const said = await within(5000, Array.fromAsync(pipe.source));
-  if (!said && run.pid) send(-run.pid, SIGKILL);
-  return said && Buffer.concat(said).toString();
+/** What a command complains of where it fails. Undefined after 5 s: nginx looks names up. */
+async function complaint(command: string): Promise<string | undefined> {
+  const file = join(directory, "complaint");
+  const run = sh(childEnv, ["ignore", "ignore", "ignore"])`${command} 2>${quoted(file)}`;
+  const done = await within(5000, run);
+  if (!done && run.pid) send(-run.pid, SIGKILL);
+  return done && (done.exitCode ? contents(file) : "");
 }
 
 function tableAsText(): string {
@@ -1203,7 +1201,8 @@ function readRow(where: string, name: string, command: string, holders: Holders 
   const signal = assigned.get("STOPSIGNAL") ?? "";
   const word = /^(["']?)([\w./@%+][\w./@%+-]*)\1(?!\S)/.exec(words)?.[2];
   const program = word && !BUILT_IN.has(word) ? word : undefined;
-  const place = readPlace(where, name, assigned.get("PORT"), holders);
+  const who = `${where}${name}`;
+  const place = readPlace(who, name, assigned.get("PORT"), holders);
   // `PORT=8081 && x` and `PORT=8081 x & y` are for a part of the line: there they stay.
   const isForPart = /^[;&|]/.test(words) || LONE_AMPERSAND.test(words.replaceAll(QUOTED, ""));
   const isOurs = (variable: string) => !isForPart && /^(PORT|STOPSIGNAL)$/.test(variable);
@@ -1219,7 +1218,7 @@ function readRow(where: string, name: string, command: string, holders: Holders 
     environment: hasPort ? { PORT: place?.toString() } : {},
     program: assigned.has("PATH") ? undefined : program,
     place,
-    stopSignal: setting(`${where}${name}: STOPSIGNAL`, asSignal, SIGNAL, signal),
+    stopSignal: setting(`${who}: STOPSIGNAL`, asSignal, "a signal: SIGINT, or 1 to 64", signal),
     release: name === "release",
   };
 }
@@ -1234,14 +1233,14 @@ function assignmentsOf(opening: string): Map<string, string> {
 type Holders = Map<Place, string>;
 
 /** With nothing behind PORT= there is no place that anybody needs. */
-function readPlace(where: string, name: string, value = "$PORT", holders: Holders) {
+function readPlace(who: string, name: string, value = "$PORT", holders: Holders) {
   if (/^\$(PORT$|\{PORT\W)/.test(value)) return settings.port;
   const braced = value.replace(/\$(\w+)/g, "$${$1}");
   const read: Reader<Place> = () => asPlace(fillIn(braced, {}, REFERENCE));
   const what = `${PLACE}, or a variable that has one`;
-  const place = setting(`${where}${name}: PORT`, read, what, value);
+  const place = setting(`${who}: PORT`, read, what, value);
   const holder = place && holders.get(place);
-  if (holder) problems.push(`${where}${name}: ${holder} has port ${place} already`);
+  if (holder) problems.push(`${who}: ${holder} has port ${place} already`);
   else if (place && name !== "release") holders.set(place, name);
   return place;
 }
