@@ -1236,7 +1236,7 @@ type Holders = Map<Place, string>;
 function readPlace(who: string, name: string, value = "$PORT", holders: Holders) {
   if (/^\$(PORT$|\{PORT\W)/.test(value)) return settings.port;
   const braced = value.replace(/\$(\w+)/g, "$${$1}");
-  const read: Reader<Place> = () => asPlace(fillIn(braced, {}, REFERENCE));
+  const read: Reader<Place> = () => asPlace(fillIn(braced, REFERENCE));
   const what = `${PLACE}, or a variable that has one`;
   const place = setting(`${who}: PORT`, read, what, value);
   const holder = place && holders.get(place);
@@ -1278,21 +1278,21 @@ function cureFor(line: string, above: string): string {
 /** `address` is where the app answers: of this host, or its UNIX socket. */
 function writeNginxConf(address = appAddress): void {
   appAddress = address;
+  const { port } = settings;
+  const hasIPv6 = ownAddresses().some(({ family }) => family === "IPv6");
   const text = fillIn(settings.template ?? "");
   const part = readNginx(text);
   const isWhole = hasDirective(part, "events");
-  const values = nginxValues();
-  if (part.length) putFile("listen", values.NGINX_LISTEN);
+  putFile("listen", `listen ${port};${hasIPv6 ? ` listen [::]:${port};` : ""}`);
   if (part.length && !isWhole) putFile(PARAMS, PROXY_PARAMS);
   if (part.length && !isWhole) putFile("modules-of-the-image", nginxModules().join("\n"));
   bringFiles(part);
-  if (hasDirective(part, "server")) values.NGINX_VARIABLES += PROXY_VARIABLES;
-  const ours = fillIn(NGINX_TEMPLATE, values);
-  const daemon = hasDirective(part, "daemon") ? "" : values.NGINX_DAEMON;
-  const whole = `${daemon}\ninclude main/ENTRYPOINT_NGINX;\n`;
+  const saysDaemon = table.some(({ command }) => /\bdaemon\b/.test(command));
+  const daemon = saysDaemon || hasDirective(part, "daemon") ? "" : "daemon off;";
+  const ours = isWhole ? "include main/ENTRYPOINT_NGINX;" : nginxConf(hasDirective(part, "server"));
   if (isWhole) putFile("main/ENTRYPOINT_NGINX", text);
   const doubles = part.length && !isWhole ? writePart(part, text, ours) : [];
-  putFile("nginx.conf", isWhole ? whole : withEdits(ours, doubles));
+  putFile("nginx.conf", `${daemon}\n${withEdits(ours, doubles)}\n`);
 }
 
 /** Writes each directive of the part where it may stand. Gives those of ours whose place they take. */
@@ -1469,11 +1469,11 @@ const NGINX_FILES = ["/etc/nginx", "/usr/local/openresty/nginx/conf"];
 const PLACEHOLDER = /\$\{([A-Z_][A-Z_0-9]*)(?::-([^}]*))?\}/g; // ${host} is nginx's own
 
 /** The environment's variables, filled in where a text names them: \${PORT}, \${NAME:-default}. */
-function fillIn(text: string, more: NodeJS.ProcessEnv = {}, names = PLACEHOLDER): string {
+function fillIn(text: string, names = PLACEHOLDER): string {
   const { port, appPort, static: ENTRYPOINT_STATIC } = settings;
   const ports = { PORT: `${port}`, APP_PORT: `${appPort}` };
   const NGINX_CONF = join(directory, "nginx.conf");
-  const known: NodeJS.ProcessEnv = { ...env, ...ports, NGINX_CONF, ENTRYPOINT_STATIC, ...more };
+  const known: NodeJS.ProcessEnv = { ...env, ...ports, NGINX_CONF, ENTRYPOINT_STATIC };
   const valueFor = (whole: string, name: string, other?: string) =>
     (known[name] || other) ?? known[name] ?? whole;
   return text.replace(/^\ufeff/, "").replace(names, valueFor);
@@ -1496,29 +1496,6 @@ function withCure(pipe: Pipe, { name, command }: Row): Pipe {
   return command.includes("NGINX_CONF") ? { ...pipe, source: source() } : pipe;
 }
 
-/** What the configuration takes from this machine. */
-function nginxValues() {
-  const { port, appPort } = settings;
-  const host = appAddress.includes(":") ? `[${appAddress}]` : appAddress;
-  const ipv6 = ownAddresses().some(({ family }) => family === "IPv6");
-  const { mtime } = fs.statSync(settings.static, { throwIfNoEntry: false }) ?? {};
-  const [, files = ""] = /^Max open files +\S+ +(\d+)/m.exec(contents("/proc/self/limits")) ?? [];
-  return {
-    NGINX_DAEMON: table.some(({ command }) => /\bdaemon\b/.test(command)) ? "" : "daemon off;",
-    NGINX_USER: process.getuid?.() === 0 ? "user root; # what the app can read, nginx can" : "",
-    NGINX_DIRECTORY: directory,
-    NGINX_WORKERS: `${cpus()}`,
-    NGINX_CONNECTIONS: `${Math.min(Number(files || 10_000), 10_000)}`,
-    NGINX_DESCRIPTORS: files && `worker_rlimit_nofile ${files};`,
-    NGINX_LISTEN: `listen ${port};${ipv6 ? ` listen [::]:${port};` : ""}`,
-    NGINX_APP: typeof appPort === "string" ? `"unix:${appPort}"` : `${host}:${appPort}`,
-    NGINX_VARIABLES: settings.static.includes("$") ? 'geo $dollar { default "$"; }' : "",
-    NGINX_TRACE: settings.log === "json" && env.GOOGLE_CLOUD_PROJECT ? TRACE_HEADERS : "",
-    NGINX_STATIC: settings.static.replace(/["\\]/g, "\\$&").replaceAll("$", () => `\${dollar}`),
-    NGINX_STATIC_DATES: mtime && mtime.getFullYear() < 1990 ? WITHOUT_DATES : "",
-  };
-}
-
 /** What nginx keeps from the client by itself; of the app's X-Accel headers it would do as they say. */
 const ACCEL = ["Redirect", "Expires", "Limit-Rate", "Buffering", "Charset"].map(
   (name) => `X-Accel-${name}`,
@@ -1534,17 +1511,6 @@ const PROXY_PARAMS = `
   proxy_set_header X-Forwarded-Proto $app_forwarded_proto;
   ${PASSED.join("\n  ")}`;
 
-/** Whatever the app speaks: an hour, and big headers. */
-const PROTOCOLS = ["proxy", "fastcgi", "uwsgi", "scgi"].map(
-  (name) => `
-  ${name}_temp_path "\${NGINX_DIRECTORY}/${name}";
-  ${name}_read_timeout 3600s;
-  ${name}_send_timeout 3600s;
-  ${name}_buffer_size 64k;
-  ${name}_buffers 8 64k;
-  ${name}_busy_buffers_size 128k;`,
-);
-
 /** The variables of proxy_params for the user's servers. The built-in one starts sooner without `map`. */
 const PROXY_VARIABLES = `map $http_connection $app_connection { ~*upgrade upgrade; default ""; }
   map $http_host $app_host { "" $host; default $http_host; }
@@ -1552,25 +1518,43 @@ const PROXY_VARIABLES = `map $http_connection $app_connection { ~*upgrade upgrad
   map $http_x_forwarded_proto $app_forwarded_proto { "" $scheme; default $http_x_forwarded_proto; }`;
 
 /** Transparent: what works without nginx in front works with it, from nginx 1.22 on. */
-const NGINX_TEMPLATE = `# Written by entrypoint for this run.
-\${NGINX_DAEMON}
+function nginxConf(hasServers: boolean): string {
+  const [, files = ""] = /^Max open files +\S+ +(\d+)/m.exec(contents("/proc/self/limits")) ?? [];
+  const { appPort, log } = settings;
+  const host = appAddress.includes(":") ? `[${appAddress}]` : appAddress;
+  const app = typeof appPort === "string" ? `"unix:${appPort}"` : `${host}:${appPort}`;
+  const isTraced = log === "json" && env.GOOGLE_CLOUD_PROJECT;
+  // Behind a tab each, which no value can hold: nginx writes it as \x09.
+  const traceHeaders = isTraced ? "\\t$http_traceparent\\t$http_x_cloud_trace_context" : "";
+  return `# Written by entrypoint for this run.
 include modules-of-the-image*; # a pattern may match nothing
-\${NGINX_USER}
-pid "\${NGINX_DIRECTORY}/nginx.pid";
+${process.getuid?.() === 0 ? "user root; # what the app can read, nginx can" : ""}
+pid "${directory}/nginx.pid";
 error_log stderr warn;
-worker_processes \${NGINX_WORKERS};
-\${NGINX_DESCRIPTORS}
-events { worker_connections \${NGINX_CONNECTIONS}; } # two for each request under way
+worker_processes ${cpus()};
+${files && `worker_rlimit_nofile ${files};`}
+events { worker_connections ${Math.min(Number(files || 10_000), 10_000)}; } # two for each request
 http {
   log_format main '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent '
-    '"$http_referer" "$http_user_agent" "$http_x_forwarded_for"\${NGINX_TRACE}';
+    '"$http_referer" "$http_user_agent" "$http_x_forwarded_for"${traceHeaders}';
   include http/ENTRYPOINT_NGINX*;
   access_log /dev/stdout main;
-  ${NGINX_FILES.map((path) => `include ${path}/mime[.]types;`).join("\n  ")}
+  ${httpSettings()}
+  upstream app {
+    server ${app};
+    keepalive 64;
+    keepalive_timeout 1s; # less than any app's, so that none closes a connection just taken
+  }
+  ${hasServers ? PROXY_VARIABLES : builtInServer()}
+}`;
+}
+
+function httpSettings(): string {
+  return `${NGINX_FILES.map((path) => `include ${path}/mime[.]types;`).join("\n  ")}
   types { text/javascript mjs; } # which it lacks
   types_hash_max_size 4096;
   default_type application/octet-stream;
-  client_body_temp_path "\${NGINX_DIRECTORY}/client_body";
+  client_body_temp_path "${directory}/client_body";
   sendfile on;
   server_tokens off;
   absolute_redirect off;
@@ -1582,7 +1566,7 @@ http {
   keepalive_timeout 620s; # longer than the 600 s of Google's load balancers
   ignore_invalid_headers off;
   large_client_header_buffers 8 64k;
-  ${PROTOCOLS.join("")}
+  ${["proxy", "fastcgi", "uwsgi", "scgi"].map(protocolSettings).join("")}
 ${PROXY_PARAMS}
   # Streamed. Of fastcgi and uwsgi nginx must know the length of a request first, and unbuffered it
   # would keep connections that php-fpm closes.
@@ -1592,15 +1576,28 @@ ${PROXY_PARAMS}
   proxy_redirect off;
   proxy_ignore_headers ${ACCEL.join(" ")};
   uwsgi_buffering off;
+`;
+}
 
-  \${NGINX_VARIABLES}
-  upstream app {
-    server \${NGINX_APP};
-    keepalive 64;
-    keepalive_timeout 1s; # less than any app's, so that none closes a connection just taken
-  }
+/** Whatever the app speaks: an hour, and big headers. */
+function protocolSettings(name: string): string {
+  return `
+  ${name}_temp_path "${directory}/${name}";
+  ${name}_read_timeout 3600s;
+  ${name}_send_timeout 3600s;
+  ${name}_buffer_size 64k;
+  ${name}_buffers 8 64k;
+  ${name}_busy_buffers_size 128k;`;
+}
+
+function builtInServer(): string {
+  const path = settings.static.replace(/["\\]/g, "\\$&").replaceAll("$", () => `\${dollar}`);
+  const { mtime } = fs.statSync(settings.static, { throwIfNoEntry: false }) ?? {};
+  // Reproducible builds date all files alike, long ago: a changed one would look unchanged.
+  const isUndated = mtime && mtime.getFullYear() < 1990;
+  return `${path.includes("$") ? 'geo $dollar { default "$"; }' : ""}
   server {
-    \${NGINX_LISTEN}
+    include listen;
     server_name localhost;
     set $app_connection "";
     set $app_host $http_host;
@@ -1614,7 +1611,7 @@ ${PROXY_PARAMS}
     try_files "" @app; # what no location takes
     location @app { proxy_pass http://app; }
     location ^~ /static/ {
-      alias "\${NGINX_STATIC}/";
+      alias "${path}/";
       try_files $uri @app;
       error_page 403 404 405 = @app;
       expires epoch; # Cache-Control: no-cache
@@ -1625,17 +1622,10 @@ ${PROXY_PARAMS}
       gzip_proxied any;
       gzip_types text/css text/javascript application/javascript application/json image/svg+xml
         text/plain text/xml application/xml text/csv text/markdown application/manifest+json;
-      \${NGINX_STATIC_DATES}
+      ${isUndated ? 'etag off; if_modified_since off; add_header Last-Modified "";' : ""}
     }
-  }
+  }`;
 }
-`;
-
-/** Reproducible builds date all files alike, long ago: a changed one would look unchanged. */
-const WITHOUT_DATES = `etag off; if_modified_since off; add_header Last-Modified "";`;
-
-// After a tab each, which no value can hold: nginx writes it as \x09.
-const TRACE_HEADERS = "\\t$http_traceparent\\t$http_x_cloud_trace_context";
 
 // ---- logs: whole lines with the process's name in front. Nothing is lost, nothing is reordered within
 // a stream. A reader that stalls makes the processes wait for their pipes, pipe(7), and nothing else.
