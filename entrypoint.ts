@@ -1207,7 +1207,6 @@ function readRow(where: string, name: string, command: string, holders: Holders 
   const isForPart = /^[;&|]/.test(words) || LONE_AMPERSAND.test(words.replaceAll(QUOTED, ""));
   const isOurs = (variable: string) => !isForPart && /^(PORT|STOPSIGNAL)$/.test(variable);
   const kept = assignments.replace(ASSIGNMENTS, (text, variable) => (isOurs(variable) ? "" : text));
-  const hasPort = !isForPart && assignmentsOf(assignments).has("PORT");
   const isPlain = program && PLAIN.test(line);
   return {
     name,
@@ -1215,7 +1214,7 @@ function readRow(where: string, name: string, command: string, holders: Holders 
     command,
     // As bash does by itself. In another sh the shell would stay, in front of the server.
     script: kept + (isPlain ? `exec ${carried()}${line.replace(/^exec\s+/, "")}` : line),
-    environment: hasPort ? { PORT: place?.toString() } : {},
+    environment: kept === assignments ? {} : { PORT: place?.toString() },
     program: assigned.has("PATH") ? undefined : program,
     place,
     stopSignal: setting(`${who}: STOPSIGNAL`, asSignal, "a signal: SIGINT, or 1 to 64", signal),
@@ -1436,6 +1435,7 @@ function withProxy(level: Directive[], parent: string): Edit[] {
 }
 
 const PARAMS = "proxy_params";
+const NGINX_FILES = ["/etc/nginx", "/usr/local/openresty/nginx/conf"]; // where its own are
 const NAMES_FILE = /^(include|auth_basic_user_file|\w*ssl_(\w*certificate\w*|dhparam|crl))$/;
 
 /** A relative name is that of a file beside the user's, else of ours, else of nginx's own. nginx gets a
@@ -1462,9 +1462,6 @@ function nginxModules(file = "/etc/nginx/nginx.conf"): string[] {
     return included.sort().flatMap((path) => nginxModules(path));
   });
 }
-
-/** nginx's own files, and those of OpenResty's image. */
-const NGINX_FILES = ["/etc/nginx", "/usr/local/openresty/nginx/conf"];
 
 const PLACEHOLDER = /\$\{([A-Z_][A-Z_0-9]*)(?::-([^}]*))?\}/g; // ${host} is nginx's own
 
