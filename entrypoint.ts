@@ -1110,7 +1110,7 @@ function lookFor({ name, command, program, release }: Row): void {
 /** As sh reads it: in its words behind "sh: 1: ", in bash "sh: -c: line 1: ", in BusyBox "sh: ". */
 async function checkLine({ where, name, command, script }: Row): Promise<void> {
   const said = await complaint(`sh -n -c -- ${quoted(script)}`);
-  const [, mistake] = /^sh: (?:.*?\d: )?(.*)/.exec(said ?? "") ?? [];
+  const [, mistake] = /^(?:sh: )?(?:.*?\d: )?(.*)/.exec(said ?? "") ?? [];
   const [ofSupervisord = ""] = /%\(\w+\)/.exec(command) ?? [];
   if (mistake) problems.push(`${where}${name}: ${mistake}${cureFor(ofSupervisord, "")}`);
 }
