@@ -965,21 +965,21 @@ exit code: that of the first to end, or 128+n if signal n killed it; 0 a clean s
 `;
 
 const SECONDS = "a number of seconds, 0 to 86400";
+const LOGS = ["text", "json", "raw"] as const;
 const PLACE = "a port, 1 to 65535, or the path of a UNIX socket, /…, of at most 107 bytes";
 
 /** Fills the settings. Where a value makes no sense the default stays, and it is a problem. */
 function readEnvironment(): void {
-  const { port, appPort, grace, ready, log } = settings;
-  settings.port = Number(setting("PORT", isPort, "a port, 1 to 65535") ?? port);
-  settings.appPort = placeOf(setting("APP_PORT", isPlace, PLACE) ?? `${appPort}`);
-  settings.grace = Number(setting("ENTRYPOINT_GRACE", isSeconds, SECONDS) ?? grace);
-  settings.ready = Number(setting("ENTRYPOINT_READY", isSeconds, SECONDS) ?? ready);
+  settings.port = setting("PORT", asPort, "a port, 1 to 65535") ?? settings.port;
+  settings.appPort = setting("APP_PORT", asPlace, PLACE) ?? settings.appPort;
+  settings.grace = setting("ENTRYPOINT_GRACE", asSeconds, SECONDS) ?? settings.grace;
+  settings.ready = setting("ENTRYPOINT_READY", asSeconds, SECONDS) ?? settings.ready;
   // Knative sets K_SERVICE as well; Cloud Run is no Kubernetes.
   const isCloudRun = (env.K_SERVICE || env.CLOUD_RUN_JOB) && !env.KUBERNETES_SERVICE_HOST;
-  const usual = isCloudRun ? "json" : log;
-  const isLog = (text: string) => ["text", "json", "raw"].includes(text);
-  settings.log = (setting("ENTRYPOINT_LOG", isLog, "text, json or raw") as typeof log) ?? usual;
-  settings.static = resolve(env.ENTRYPOINT_STATIC || settings.static);
+  const usual = isCloudRun ? "json" : settings.log;
+  settings.log = setting("ENTRYPOINT_LOG", asLog, "text, json or raw") ?? usual;
+  const files = setting("ENTRYPOINT_STATIC", asDirectory, "a directory") ?? settings.static;
+  settings.static = resolve(files);
   readTemplate();
 }
 
@@ -990,27 +990,31 @@ function given(name: string): string | undefined {
   return name === "APP_PORT" && text?.startsWith("tcp:") ? undefined : text;
 }
 
-function setting(name: string, valid: (text: string) => boolean, what: string): string | undefined {
-  const text = given(name);
-  if (text === undefined || valid(text)) return text;
-  problems.push(`${name}=${text}: must be ${what}`);
-  return undefined;
+function setting<T>(name: string, read: Reader<T>, what: string, text = given(name)) {
+  const value = text ? read(text) : undefined;
+  if (text && value === undefined) problems.push(`${name}=${text}: must be ${what}`);
+  return value;
 }
 
-function isPort(text: string): boolean {
-  return /^\d{1,5}$/.test(text) && Number(text) >= 1 && Number(text) <= 65535;
+/** What a text stands for, where it makes sense. */
+type Reader<T> = (text: string) => T | undefined;
+
+const asPort: Reader<number> = (text) => numberIn(text, /^\d+$/, 1, 65_535);
+const asSeconds: Reader<number> = (text) => numberIn(text, /^\d+(\.\d+)?$/, 0, 86_400);
+const asLog: Reader<typeof settings.log> = (text) => LOGS.find((log) => log === text);
+const asDirectory: Reader<string> = (text) => (isDirectory(text) ? text : undefined);
+const asPlace: Reader<Place> = (text) =>
+  text.startsWith("/") && Buffer.byteLength(text) <= 107 ? text : asPort(text); // unix(7)
+
+function numberIn(text: string, form: RegExp, least: number, most: number): number | undefined {
+  const number = Number(text);
+  return form.test(text) && number >= least && number <= most ? number : undefined;
 }
 
-function isPlace(text: string): boolean {
-  return isPort(text) || (text.startsWith("/") && Buffer.byteLength(text) <= 107); // unix(7)
-}
-
-function placeOf(text: string): Place {
-  return text.startsWith("/") ? text : Number(text);
-}
-
-function isSeconds(text: string): boolean {
-  return /^\d+(\.\d+)?$/.test(text) && Number(text) <= 86400;
+function asSignal(text: string): number | undefined {
+  const name = text.toUpperCase();
+  const known = Object.entries(signals).find(([it]) => it === name || it === `SIG${name}`);
+  return known?.[1] ?? numberIn(text, /^\d+$/, 1, 64);
 }
 
 function readFile(what: string, path: string): string {
@@ -1043,7 +1047,6 @@ async function readCommandLine(argv: string[]): Promise<End | undefined> {
   else if (path || fs.existsSync("Procfile")) table.push(...readProcfile(path ?? "Procfile"));
   else if (!problems.length) problems.push("no COMMAND and no Procfile; see entrypoint --help");
   checkSettings();
-  if (check) for (const row of table) lookFor(row);
   if (check) await tryOut();
   for (const problem of problems) say(problem, "ERROR");
   if (problems.length) return answerWith("", 2);
@@ -1061,8 +1064,6 @@ function checkSettings(): void {
   const reads = (variables: RegExp) => table.some(({ command }) => variables.test(command));
   if (port === appPort && reads(/\$\{?(APP_PORT|NGINX_CONF)\b/))
     problems.push(`PORT=${port}: must differ from APP_PORT=${appPort}: set that to another port`);
-  if (env.ENTRYPOINT_STATIC && !isDirectory(settings.static))
-    problems.push(`ENTRYPOINT_STATIC=${env.ENTRYPOINT_STATIC}: must be a directory`);
   for (const name of Object.keys(env))
     if (name.startsWith("ENTRYPOINT_") && !HELP.includes(`  ${name}=`))
       say(`${name}: there is no such variable; see entrypoint --help`, "WARNING");
@@ -1077,6 +1078,18 @@ function warnOfNoBackend(): void {
   say(`${front.name}: ${where}: write PORT=$APP_PORT at the start of the app's line`, "WARNING");
 }
 
+/** What can be told of the lines before anything of the user's runs. */
+async function tryOut(): Promise<void> {
+  for (const signal of STOPS) process.on(signal, () => process.exit(128 + signals[signal]));
+  const failure = makeDirectory();
+  if (failure) problems.push(failure.why);
+  for (const row of failure ? [] : table) {
+    lookFor(row);
+    await checkLine(row);
+    await checkNginx(row);
+  }
+}
+
 /** A program that is not there may still be made by a release job. */
 function lookFor({ name, command, program, release }: Row): void {
   const mayBeMissing = command.includes("||"); // what stands behind it is for that
@@ -1086,63 +1099,45 @@ function lookFor({ name, command, program, release }: Row): void {
   else say(`${missing} yet: release must make it`, "WARNING");
 }
 
-/** What sh and nginx say of it before anything runs. */
-async function tryOut(): Promise<void> {
-  for (const signal of STOPS) process.on(signal, () => process.exit(128 + signals[signal]));
-  const failure = makeDirectory();
-  if (failure) problems.push(failure.why);
-  else await Promise.all([checkLines(), ...table.filter(isPlainNginx).map(checkNginx)]);
-}
-
-/** As sh reads them, without running them, set(1p): in its own words. A file may be of any length. */
-async function checkLines(): Promise<void> {
-  const lines = table.map(({ script }) => quoted(`set -n\n${script}`));
-  putFile("lines", lines.map((line) => `(eval ${line}); printf '\\0%s\\n' $?\n`).join(""));
-  const said = (await outcome(`. ${quoted(join(directory, "lines"))}`)) ?? "";
-  for (const [i, [, words = "", code]] of [...said.matchAll(/([^\0]*)\0(\d+)\n/g)].entries()) {
-    const { where = "", name = "", command = "" } = table[i] ?? {};
-    const [, mistake = ""] = /^.*?eval: (?:\S+ \d+: )?(.*)/.exec(words) ?? [];
-    const [ofSupervisord = ""] = /%\(\w+\)/.exec(command) ?? [];
-    if (code !== "0") problems.push(`${where}${name}: ${mistake}${cureFor(ofSupervisord, "")}`);
-  }
-}
-
-const TAKES_NGINX_CONF = /\s-c\s*"?\$\{?NGINX_CONF\}?"?(?!\S)/;
-
-/** With two more words such a line reads its configuration, and nothing else of it runs. */
-function isPlainNginx({ command, program = "" }: Row): boolean {
-  return basename(program) === "nginx" && PLAIN.test(command) && TAKES_NGINX_CONF.test(command);
+/** As sh reads it: in its words behind "sh: 1: ", in bash "sh: -c: line 1: ", in BusyBox "sh: ". */
+async function checkLine({ where, name, command, script }: Row): Promise<void> {
+  const said = await complaint(`sh -n -c -- ${quoted(script)}`);
+  const [, mistake] = /^(?:sh: )?(?:.*?\d: )?(.*)/.exec(said ?? "") ?? [];
+  const [ofSupervisord = ""] = /%\(\w+\)/.exec(command) ?? [];
+  if (mistake) problems.push(`${where}${name}: ${mistake}${cureFor(ofSupervisord, "")}`);
 }
 
 // What nginx does not find may be there when it runs: a host, a certificate, a file, a user. All else
 // is a mistake in its language; a regular expression that it cannot compile is one as well.
 const NOT_THERE = /not found|cannot load|(?<!compile\(\)) failed/;
 
+const TAKES_NGINX_CONF = /\s-c\s*"?\$\{?NGINX_CONF\}?"?(?!\S)/;
+
 /** nginx reads all, and comes to a last directive that there is not. So it opens and makes no file. */
-async function checkNginx({ name, script }: Row): Promise<void> {
+async function checkNginx({ name, command, script, program = "" }: Row): Promise<void> {
+  // Of such a line, two more words make nginx read its configuration, and nothing else runs.
+  const isPlain = PLAIN.test(command) && TAKES_NGINX_CONF.test(command);
+  if (!isPlain || basename(program) !== "nginx") return;
   fs.appendFileSync(`${childEnv.NGINX_CONF}`, "\nend_of_check;\n");
-  const said = await outcome(`${script} -t -e stderr`);
+  const said = await complaint(`${script} -t -e stderr`);
   if (said === undefined) say(`${name}: does not read its configuration within 5 s`, "WARNING");
-  const [, what = "", file, line] =
+  const [, what = "", file = "", line] =
     /\[emerg\] (?:\d+#\d+: )?(.*?)(?: in (\S+):(\d+))?$/m.exec(said ?? "") ?? [];
   if (!what || what.includes("end_of_check")) return;
-  const isTheirs = /\/(main|http|server)\/ENTRYPOINT_NGINX$/.test(file ?? "");
-  const where = isTheirs
-    ? `ENTRYPOINT_NGINX=${env.ENTRYPOINT_NGINX}`
-    : file?.replace(`${directory}/`, "");
-  const mistake = `${name}: ${where ? `${where}:${line}: ` : ""}${what}`;
+  const theirs = `ENTRYPOINT_NGINX=${env.ENTRYPOINT_NGINX}`;
+  const where = file.replace(`${directory}/`, "").replace(/^\w+\/ENTRYPOINT_NGINX$/, () => theirs);
+  const mistake = `${name}: ${file && `${where}:${line}: `}${what}`;
   if (!NOT_THERE.test(what)) problems.push(mistake);
   else say(`${mistake}; it must be there when it runs`, "WARNING");
 }
 
-/** All that a command of our own says. Nothing after 5 s: nginx looks names up. */
-async function outcome(command: string): Promise<string | undefined> {
-  const pipe = makePipe();
-  const run = sh(childEnv, ["ignore", pipe.writeEnd, pipe.writeEnd])`${command}`;
-  fs.closeSync(pipe.writeEnd);
-  const said = await within(5000, Array.fromAsync(pipe.source));
-  if (!said && run.pid) send(-run.pid, SIGKILL);
-  return said && Buffer.concat(said).toString();
+/** What a command complains of where it fails. Undefined after 5 s: nginx looks names up. */
+async function complaint(command: string): Promise<string | undefined> {
+  const file = join(directory, "complaint");
+  const run = sh(childEnv, ["ignore", "ignore", "ignore"])`${command} 2>${quoted(file)}`;
+  const done = await within(5000, run);
+  if (!done && run.pid) send(-run.pid, SIGKILL);
+  return done && (done.exitCode ? contents(file) : "");
 }
 
 function tableAsText(): string {
@@ -1177,7 +1172,7 @@ const OPENING = new RegExp(
 const QUOTED = /'[^']*'|"(?:[^"\\]|\\.)*"|\\./g;
 const LONE_AMPERSAND = /(?<![&<>|])&(?![&>])/;
 const VARIABLE = String.raw`\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\})`;
-const REFERENCE = /\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})/g; // $NAME, ${NAME}, ${NAME:-default}
+const REFERENCE = /\$\{(\w+)(?::?-([^}]*))?\}/g; // ${NAME}, ${NAME:-default}
 const PLAIN = new RegExp(
   String.raw`^(?:[\w\s./:@%+,=^*?[\]~-]|${VARIABLE}|'[^']*'|"(?:[^"$\`\\]|${VARIABLE})*")+$`,
 );
@@ -1192,27 +1187,29 @@ const USES_NGINX_CONF = /\$\{?NGINX_CONF\b/;
 
 function readRow(where: string, name: string, command: string, holders: Holders = new Map()): Row {
   const { assignments = "", env: inEnv = "" } = OPENING.exec(command)?.groups ?? {};
-  const words = command.slice(assignments.length + inEnv.length);
+  const line = command.slice(assignments.length);
+  const words = line.slice(inEnv.length);
   const assigned = assignmentsOf(assignments + inEnv);
+  const signal = assigned.get("STOPSIGNAL") ?? "";
   const word = /^(["']?)([\w./@%+][\w./@%+-]*)\1(?!\S)/.exec(words)?.[2];
   const program = word && !BUILT_IN.has(word) ? word : undefined;
-  const place = readPlace(where, name, assigned.get("PORT"), holders);
+  const who = `${where}${name}`;
+  const place = readPlace(who, name, assigned.get("PORT"), holders);
   // `PORT=8081 && x` and `PORT=8081 x & y` are for a part of the line: there they stay.
   const isForPart = /^[;&|]/.test(words) || LONE_AMPERSAND.test(words.replaceAll(QUOTED, ""));
-  const kept = isForPart ? assignments : without(["PORT", "STOPSIGNAL"], assignments);
-  const line = (isForPart ? inEnv : without(["STOPSIGNAL"], inEnv)) + words;
+  const isOurs = (variable: string) => !isForPart && /^(PORT|STOPSIGNAL)$/.test(variable);
+  const kept = assignments.replace(ASSIGNMENTS, (text, variable) => (isOurs(variable) ? "" : text));
   const isPlain = program && PLAIN.test(line);
-  const hasPort = !isForPart && assignmentsOf(assignments).has("PORT");
   return {
     name,
     where,
     command,
     // As bash does by itself. In another sh the shell would stay, in front of the server.
     script: kept + (isPlain ? `exec ${carried()}${line.replace(/^exec\s+/, "")}` : line),
-    environment: hasPort ? { PORT: place === undefined ? place : `${place}` } : {},
+    environment: kept === assignments ? {} : { PORT: place?.toString() },
     program: assigned.has("PATH") ? undefined : program,
     place,
-    stopSignal: readSignal(`${where}${name}`, assigned.get("STOPSIGNAL")),
+    stopSignal: setting(`${who}: STOPSIGNAL`, asSignal, "a signal: SIGINT, or 1 to 64", signal),
     release: name === "release",
   };
 }
@@ -1223,43 +1220,20 @@ function assignmentsOf(opening: string): Map<string, string> {
   return new Map([...all].map(([, variable = "", value = ""]) => [variable, unquoted(value)]));
 }
 
-function without(variables: string[], opening: string): string {
-  return opening.replace(ASSIGNMENTS, (text, name) => (variables.includes(name) ? "" : text));
-}
-
 /** Of a place that a line has, by name. */
 type Holders = Map<Place, string>;
 
 /** With nothing behind PORT= there is no place that anybody needs. */
-function readPlace(
-  where: string,
-  name: string,
-  value = "$PORT",
-  holders: Holders,
-): Place | undefined {
+function readPlace(who: string, name: string, value = "$PORT", holders: Holders) {
   if (/^\$(PORT$|\{PORT\W)/.test(value)) return settings.port;
-  if (value === "") return undefined;
-  const text = value.replaceAll(REFERENCE, (whole, plain, braced, otherwise) => {
-    const variable = plain ?? braced;
-    return (variable === "APP_PORT" ? `${settings.appPort}` : env[variable]) || otherwise || whole;
-  });
-  const place = placeOf(text);
-  const holder = holders.get(place);
-  if (!isPlace(text))
-    problems.push(`${where}${name}: PORT=${value}: must be ${PLACE}, or a variable that has one`);
-  else if (holder) problems.push(`${where}${name}: ${holder} has port ${place} already`);
-  else if (name !== "release") holders.set(place, name);
+  const braced = value.replace(/\$(\w+)/g, "$${$1}");
+  const read: Reader<Place> = () => asPlace(fillIn(braced, REFERENCE));
+  const what = `${PLACE}, or a variable that has one`;
+  const place = setting(`${who}: PORT`, read, what, value);
+  const holder = place && holders.get(place);
+  if (holder) problems.push(`${who}: ${holder} has port ${place} already`);
+  else if (place && name !== "release") holders.set(place, name);
   return place;
-}
-
-function readSignal(who: string, value: string | undefined): number | undefined {
-  if (value === undefined) return undefined;
-  const wanted = value.toUpperCase();
-  const known = Object.entries(signals).find(([s]) => s === wanted || s.slice(3) === wanted);
-  const number = known?.[1] ?? (/^\d+$/.test(value) ? Number(value) : 0);
-  if (number < 1 || number > 64)
-    problems.push(`${who}: STOPSIGNAL=${value}: must be a signal: SIGINT, or 1 to 64`);
-  return number;
 }
 
 /** What dash and BusyBox would drop: the variables that they could not name, as spring.datasource.url. */
@@ -1295,21 +1269,21 @@ function cureFor(line: string, above: string): string {
 /** `address` is where the app answers: of this host, or its UNIX socket. */
 function writeNginxConf(address = appAddress): void {
   appAddress = address;
+  const { port } = settings;
+  const hasIPv6 = ownAddresses().some(({ family }) => family === "IPv6");
   const text = fillIn(settings.template ?? "");
   const part = readNginx(text);
   const isWhole = hasDirective(part, "events");
-  const values = nginxValues();
-  if (part.length) putFile("listen", values.NGINX_LISTEN);
+  putFile("listen", `listen ${port};${hasIPv6 ? ` listen [::]:${port};` : ""}`);
   if (part.length && !isWhole) putFile(PARAMS, PROXY_PARAMS);
   if (part.length && !isWhole) putFile("modules-of-the-image", nginxModules().join("\n"));
   bringFiles(part);
-  if (hasDirective(part, "server")) values.NGINX_VARIABLES += PROXY_VARIABLES;
-  const ours = fillIn(NGINX_TEMPLATE, values);
-  const daemon = hasDirective(part, "daemon") ? "" : values.NGINX_DAEMON;
-  const whole = `${daemon}\ninclude main/ENTRYPOINT_NGINX;\n`;
+  const saysDaemon = table.some(({ command }) => /\bdaemon\b/.test(command));
+  const daemon = saysDaemon || hasDirective(part, "daemon") ? "" : "daemon off;";
+  const ours = isWhole ? "include main/ENTRYPOINT_NGINX;" : nginxConf(hasDirective(part, "server"));
   if (isWhole) putFile("main/ENTRYPOINT_NGINX", text);
   const doubles = part.length && !isWhole ? writePart(part, text, ours) : [];
-  putFile("nginx.conf", isWhole ? whole : withEdits(ours, doubles));
+  putFile("nginx.conf", `${daemon}\n${withEdits(ours, doubles)}\n`);
 }
 
 /** Writes each directive of the part where it may stand. Gives those of ours whose place they take. */
@@ -1453,6 +1427,7 @@ function withProxy(level: Directive[], parent: string): Edit[] {
 }
 
 const PARAMS = "proxy_params";
+const NGINX_FILES = ["/etc/nginx", "/usr/local/openresty/nginx/conf"]; // where its own are
 const NAMES_FILE = /^(include|auth_basic_user_file|\w*ssl_(\w*certificate\w*|dhparam|crl))$/;
 
 /** A relative name is that of a file beside the user's, else of ours, else of nginx's own. nginx gets a
@@ -1480,20 +1455,17 @@ function nginxModules(file = "/etc/nginx/nginx.conf"): string[] {
   });
 }
 
-/** nginx's own files, and those of OpenResty's image. */
-const NGINX_FILES = ["/etc/nginx", "/usr/local/openresty/nginx/conf"];
-
 const PLACEHOLDER = /\$\{([A-Z_][A-Z_0-9]*)(?::-([^}]*))?\}/g; // ${host} is nginx's own
 
-/** The environment's variables, filled in where a template names them: \${PORT}, \${NAME:-default}. */
-function fillIn(template: string, more: NodeJS.ProcessEnv = {}): string {
+/** The environment's variables, filled in where a text names them: \${PORT}, \${NAME:-default}. */
+function fillIn(text: string, names = PLACEHOLDER): string {
   const { port, appPort, static: ENTRYPOINT_STATIC } = settings;
   const ports = { PORT: `${port}`, APP_PORT: `${appPort}` };
   const NGINX_CONF = join(directory, "nginx.conf");
-  const known: NodeJS.ProcessEnv = { ...env, ...ports, NGINX_CONF, ENTRYPOINT_STATIC, ...more };
+  const known: NodeJS.ProcessEnv = { ...env, ...ports, NGINX_CONF, ENTRYPOINT_STATIC };
   const valueFor = (whole: string, name: string, other?: string) =>
     (known[name] || other) ?? known[name] ?? whole;
-  return template.replace(/^\ufeff/, "").replace(PLACEHOLDER, valueFor);
+  return text.replace(/^\ufeff/, "").replace(names, valueFor);
 }
 
 const TOO_MANY = /worker_connections are not enough|Too many open files/;
@@ -1513,29 +1485,6 @@ function withCure(pipe: Pipe, { name, command }: Row): Pipe {
   return command.includes("NGINX_CONF") ? { ...pipe, source: source() } : pipe;
 }
 
-/** What the configuration takes from this machine. */
-function nginxValues() {
-  const { port, appPort } = settings;
-  const host = appAddress.includes(":") ? `[${appAddress}]` : appAddress;
-  const ipv6 = ownAddresses().some(({ family }) => family === "IPv6");
-  const { mtime } = fs.statSync(settings.static, { throwIfNoEntry: false }) ?? {};
-  const [, files = ""] = /^Max open files +\S+ +(\d+)/m.exec(contents("/proc/self/limits")) ?? [];
-  return {
-    NGINX_DAEMON: table.some(({ command }) => /\bdaemon\b/.test(command)) ? "" : "daemon off;",
-    NGINX_USER: process.getuid?.() === 0 ? "user root; # what the app can read, nginx can" : "",
-    NGINX_DIRECTORY: directory,
-    NGINX_WORKERS: `${cpus()}`,
-    NGINX_CONNECTIONS: `${Math.min(Number(files || 10_000), 10_000)}`,
-    NGINX_DESCRIPTORS: files && `worker_rlimit_nofile ${files};`,
-    NGINX_LISTEN: `listen ${port};${ipv6 ? ` listen [::]:${port};` : ""}`,
-    NGINX_APP: typeof appPort === "string" ? `"unix:${appPort}"` : `${host}:${appPort}`,
-    NGINX_VARIABLES: settings.static.includes("$") ? 'geo $dollar { default "$"; }' : "",
-    NGINX_TRACE: settings.log === "json" && env.GOOGLE_CLOUD_PROJECT ? TRACE_HEADERS : "",
-    NGINX_STATIC: settings.static.replace(/["\\]/g, "\\$&").replaceAll("$", () => `\${dollar}`),
-    NGINX_STATIC_DATES: mtime && mtime.getFullYear() < 1990 ? WITHOUT_DATES : "",
-  };
-}
-
 /** What nginx keeps from the client by itself; of the app's X-Accel headers it would do as they say. */
 const ACCEL = ["Redirect", "Expires", "Limit-Rate", "Buffering", "Charset"].map(
   (name) => `X-Accel-${name}`,
@@ -1551,17 +1500,6 @@ const PROXY_PARAMS = `
   proxy_set_header X-Forwarded-Proto $app_forwarded_proto;
   ${PASSED.join("\n  ")}`;
 
-/** Whatever the app speaks: an hour, and big headers. */
-const PROTOCOLS = ["proxy", "fastcgi", "uwsgi", "scgi"].map(
-  (name) => `
-  ${name}_temp_path "\${NGINX_DIRECTORY}/${name}";
-  ${name}_read_timeout 3600s;
-  ${name}_send_timeout 3600s;
-  ${name}_buffer_size 64k;
-  ${name}_buffers 8 64k;
-  ${name}_busy_buffers_size 128k;`,
-);
-
 /** The variables of proxy_params for the user's servers. The built-in one starts sooner without `map`. */
 const PROXY_VARIABLES = `map $http_connection $app_connection { ~*upgrade upgrade; default ""; }
   map $http_host $app_host { "" $host; default $http_host; }
@@ -1569,25 +1507,43 @@ const PROXY_VARIABLES = `map $http_connection $app_connection { ~*upgrade upgrad
   map $http_x_forwarded_proto $app_forwarded_proto { "" $scheme; default $http_x_forwarded_proto; }`;
 
 /** Transparent: what works without nginx in front works with it, from nginx 1.22 on. */
-const NGINX_TEMPLATE = `# Written by entrypoint for this run.
-\${NGINX_DAEMON}
+function nginxConf(hasServers: boolean): string {
+  const [, files = ""] = /^Max open files +\S+ +(\d+)/m.exec(contents("/proc/self/limits")) ?? [];
+  const { appPort, log } = settings;
+  const host = appAddress.includes(":") ? `[${appAddress}]` : appAddress;
+  const app = typeof appPort === "string" ? `"unix:${appPort}"` : `${host}:${appPort}`;
+  const isTraced = log === "json" && env.GOOGLE_CLOUD_PROJECT;
+  // Behind a tab each, which no value can hold: nginx writes it as \x09.
+  const traceHeaders = isTraced ? "\\t$http_traceparent\\t$http_x_cloud_trace_context" : "";
+  return `# Written by entrypoint for this run.
 include modules-of-the-image*; # a pattern may match nothing
-\${NGINX_USER}
-pid "\${NGINX_DIRECTORY}/nginx.pid";
+${process.getuid?.() === 0 ? "user root; # what the app can read, nginx can" : ""}
+pid "${directory}/nginx.pid";
 error_log stderr warn;
-worker_processes \${NGINX_WORKERS};
-\${NGINX_DESCRIPTORS}
-events { worker_connections \${NGINX_CONNECTIONS}; } # two for each request under way
+worker_processes ${cpus()};
+${files && `worker_rlimit_nofile ${files};`}
+events { worker_connections ${Math.min(Number(files || 10_000), 10_000)}; } # two for each request
 http {
   log_format main '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent '
-    '"$http_referer" "$http_user_agent" "$http_x_forwarded_for"\${NGINX_TRACE}';
+    '"$http_referer" "$http_user_agent" "$http_x_forwarded_for"${traceHeaders}';
   include http/ENTRYPOINT_NGINX*;
   access_log /dev/stdout main;
-  ${NGINX_FILES.map((path) => `include ${path}/mime[.]types;`).join("\n  ")}
+  ${httpSettings()}
+  upstream app {
+    server ${app};
+    keepalive 64;
+    keepalive_timeout 1s; # less than any app's, so that none closes a connection just taken
+  }
+  ${hasServers ? PROXY_VARIABLES : builtInServer()}
+}`;
+}
+
+function httpSettings(): string {
+  return `${NGINX_FILES.map((path) => `include ${path}/mime[.]types;`).join("\n  ")}
   types { text/javascript mjs; } # which it lacks
   types_hash_max_size 4096;
   default_type application/octet-stream;
-  client_body_temp_path "\${NGINX_DIRECTORY}/client_body";
+  client_body_temp_path "${directory}/client_body";
   sendfile on;
   server_tokens off;
   absolute_redirect off;
@@ -1599,7 +1555,7 @@ http {
   keepalive_timeout 620s; # longer than the 600 s of Google's load balancers
   ignore_invalid_headers off;
   large_client_header_buffers 8 64k;
-  ${PROTOCOLS.join("")}
+  ${["proxy", "fastcgi", "uwsgi", "scgi"].map(protocolSettings).join("")}
 ${PROXY_PARAMS}
   # Streamed. Of fastcgi and uwsgi nginx must know the length of a request first, and unbuffered it
   # would keep connections that php-fpm closes.
@@ -1609,15 +1565,28 @@ ${PROXY_PARAMS}
   proxy_redirect off;
   proxy_ignore_headers ${ACCEL.join(" ")};
   uwsgi_buffering off;
+`;
+}
 
-  \${NGINX_VARIABLES}
-  upstream app {
-    server \${NGINX_APP};
-    keepalive 64;
-    keepalive_timeout 1s; # less than any app's, so that none closes a connection just taken
-  }
+/** Whatever the app speaks: an hour, and big headers. */
+function protocolSettings(name: string): string {
+  return `
+  ${name}_temp_path "${directory}/${name}";
+  ${name}_read_timeout 3600s;
+  ${name}_send_timeout 3600s;
+  ${name}_buffer_size 64k;
+  ${name}_buffers 8 64k;
+  ${name}_busy_buffers_size 128k;`;
+}
+
+function builtInServer(): string {
+  const path = settings.static.replace(/["\\]/g, "\\$&").replaceAll("$", () => `\${dollar}`);
+  const { mtime } = fs.statSync(settings.static, { throwIfNoEntry: false }) ?? {};
+  // Reproducible builds date all files alike, long ago: a changed one would look unchanged.
+  const isUndated = mtime && mtime.getFullYear() < 1990;
+  return `${path.includes("$") ? 'geo $dollar { default "$"; }' : ""}
   server {
-    \${NGINX_LISTEN}
+    include listen;
     server_name localhost;
     set $app_connection "";
     set $app_host $http_host;
@@ -1631,7 +1600,7 @@ ${PROXY_PARAMS}
     try_files "" @app; # what no location takes
     location @app { proxy_pass http://app; }
     location ^~ /static/ {
-      alias "\${NGINX_STATIC}/";
+      alias "${path}/";
       try_files $uri @app;
       error_page 403 404 405 = @app;
       expires epoch; # Cache-Control: no-cache
@@ -1642,17 +1611,10 @@ ${PROXY_PARAMS}
       gzip_proxied any;
       gzip_types text/css text/javascript application/javascript application/json image/svg+xml
         text/plain text/xml application/xml text/csv text/markdown application/manifest+json;
-      \${NGINX_STATIC_DATES}
+      ${isUndated ? 'etag off; if_modified_since off; add_header Last-Modified "";' : ""}
     }
-  }
+  }`;
 }
-`;
-
-/** Reproducible builds date all files alike, long ago: a changed one would look unchanged. */
-const WITHOUT_DATES = `etag off; if_modified_since off; add_header Last-Modified "";`;
-
-// After a tab each, which no value can hold: nginx writes it as \x09.
-const TRACE_HEADERS = "\\t$http_traceparent\\t$http_x_cloud_trace_context";
 
 // ---- logs: whole lines with the process's name in front. Nothing is lost, nothing is reordered within
 // a stream. A reader that stalls makes the processes wait for their pipes, pipe(7), and nothing else.
