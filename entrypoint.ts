@@ -1081,13 +1081,10 @@ function warnOfNoBackend(): void {
 /** What can be told of the lines before anything of the user's runs. */
 async function tryOut(): Promise<void> {
   for (const signal of STOPS) process.on(signal, () => process.exit(128 + signals[signal]));
+  table.forEach(lookFor);
   const failure = makeDirectory();
   if (failure) problems.push(failure.why);
-  for (const row of failure ? [] : table) {
-    lookFor(row);
-    await checkLine(row);
-    await checkNginx(row);
-  }
+  else await Promise.all([checkLines(), ...table.map(checkNginx)]);
 }
 
 /** A program that is not there may still be made by a release job. */
@@ -1099,12 +1096,17 @@ function lookFor({ name, command, program, release }: Row): void {
   else say(`${missing} yet: release must make it`, "WARNING");
 }
 
-/** As sh reads it: in its words behind "sh: 1: ", in bash "sh: -c: line 1: ", in BusyBox "sh: ". */
-async function checkLine({ where, name, command, script }: Row): Promise<void> {
-  const said = await complaint(`sh -n -c -- ${quoted(script)}`);
-  const [, mistake] = /^(?:sh: )?(?:.*?\d: )?(.*)/.exec(said ?? "") ?? [];
-  const [ofSupervisord = ""] = /%\(\w+\)/.exec(command) ?? [];
-  if (mistake) problems.push(`${where}${name}: ${mistake}${cureFor(ofSupervisord, "")}`);
+/** As one sh reads them all, without running them, set(1p): in its own words. */
+async function checkLines(): Promise<void> {
+  const lines = table.map(({ script }) => quoted(`set -n\n${script}`));
+  putFile("lines", lines.map((line) => `(eval ${line}); printf '\\0%s\\n' $?\n`).join(""));
+  const said = (await outcome(`. ${quoted(join(directory, "lines"))}`)) ?? "";
+  for (const [i, [, words = "", code]] of [...said.matchAll(/([^\0]*)\0(\d+)\n/g)].entries()) {
+    const { where = "", name = "", command = "" } = table[i] ?? {};
+    const [, mistake = ""] = /^.*?eval: (?:\S+ \d+: )?(.*)/.exec(words) ?? [];
+    const [ofSupervisord = ""] = /%\(\w+\)/.exec(command) ?? [];
+    if (code !== "0") problems.push(`${where}${name}: ${mistake}${cureFor(ofSupervisord, "")}`);
+  }
 }
 
 // What nginx does not find may be there when it runs: a host, a certificate, a file, a user. All else
@@ -1119,7 +1121,7 @@ async function checkNginx({ name, command, script, program = "" }: Row): Promise
   const isPlain = PLAIN.test(command) && TAKES_NGINX_CONF.test(command);
   if (!isPlain || basename(program) !== "nginx") return;
   fs.appendFileSync(`${childEnv.NGINX_CONF}`, "\nend_of_check;\n");
-  const said = await complaint(`${script} -t -e stderr`);
+  const said = await outcome(`${script} -t -e stderr`);
   if (said === undefined) say(`${name}: does not read its configuration within 5 s`, "WARNING");
   const [, what = "", file = "", line] =
     /\[emerg\] (?:\d+#\d+: )?(.*?)(?: in (\S+):(\d+))?$/m.exec(said ?? "") ?? [];
@@ -1131,13 +1133,14 @@ async function checkNginx({ name, command, script, program = "" }: Row): Promise
   else say(`${mistake}; it must be there when it runs`, "WARNING");
 }
 
-/** What a command complains of where it fails. Undefined after 5 s: nginx looks names up. */
-async function complaint(command: string): Promise<string | undefined> {
-  const file = join(directory, "complaint");
-  const run = sh(childEnv, ["ignore", "ignore", "ignore"])`${command} 2>${quoted(file)}`;
-  const done = await within(5000, run);
-  if (!done && run.pid) send(-run.pid, SIGKILL);
-  return done && (done.exitCode ? contents(file) : "");
+/** All that a command of our own says. Nothing after 5 s: nginx looks names up. */
+async function outcome(command: string): Promise<string | undefined> {
+  const pipe = makePipe();
+  const run = sh(childEnv, ["ignore", pipe.writeEnd, pipe.writeEnd])`${command}`;
+  fs.closeSync(pipe.writeEnd);
+  const said = await within(5000, Array.fromAsync(pipe.source));
+  if (!said && run.pid) send(-run.pid, SIGKILL);
+  return said && Buffer.concat(said).toString();
 }
 
 function tableAsText(): string {
@@ -1187,8 +1190,7 @@ const USES_NGINX_CONF = /\$\{?NGINX_CONF\b/;
 
 function readRow(where: string, name: string, command: string, holders: Holders = new Map()): Row {
   const { assignments = "", env: inEnv = "" } = OPENING.exec(command)?.groups ?? {};
-  const line = command.slice(assignments.length);
-  const words = line.slice(inEnv.length);
+  const words = command.slice(assignments.length + inEnv.length);
   const assigned = assignmentsOf(assignments + inEnv);
   const signal = assigned.get("STOPSIGNAL") ?? "";
   const word = /^(["']?)([\w./@%+][\w./@%+-]*)\1(?!\S)/.exec(words)?.[2];
@@ -1197,8 +1199,8 @@ function readRow(where: string, name: string, command: string, holders: Holders 
   const place = readPlace(who, name, assigned.get("PORT"), holders);
   // `PORT=8081 && x` and `PORT=8081 x & y` are for a part of the line: there they stay.
   const isForPart = /^[;&|]/.test(words) || LONE_AMPERSAND.test(words.replaceAll(QUOTED, ""));
-  const isOurs = (variable: string) => !isForPart && /^(PORT|STOPSIGNAL)$/.test(variable);
-  const kept = assignments.replace(ASSIGNMENTS, (text, variable) => (isOurs(variable) ? "" : text));
+  const kept = isForPart ? assignments : without(/^(PORT|STOPSIGNAL)$/, assignments);
+  const line = (isForPart ? inEnv : without(/^STOPSIGNAL$/, inEnv)) + words;
   const isPlain = program && PLAIN.test(line);
   return {
     name,
@@ -1218,6 +1220,10 @@ function assignmentsOf(opening: string): Map<string, string> {
   const all = opening.matchAll(ASSIGNMENTS);
   const unquoted = (value: string) => value.replace(/^(["'])(.*)\1$/, "$2");
   return new Map([...all].map(([, variable = "", value = ""]) => [variable, unquoted(value)]));
+}
+
+function without(ours: RegExp, opening: string): string {
+  return opening.replace(ASSIGNMENTS, (text, variable) => (ours.test(variable) ? "" : text));
 }
 
 /** Of a place that a line has, by name. */
@@ -1269,12 +1275,10 @@ function cureFor(line: string, above: string): string {
 /** `address` is where the app answers: of this host, or its UNIX socket. */
 function writeNginxConf(address = appAddress): void {
   appAddress = address;
-  const { port } = settings;
-  const hasIPv6 = ownAddresses().some(({ family }) => family === "IPv6");
   const text = fillIn(settings.template ?? "");
   const part = readNginx(text);
   const isWhole = hasDirective(part, "events");
-  putFile("listen", `listen ${port};${hasIPv6 ? ` listen [::]:${port};` : ""}`);
+  if (part.length) putFile("listen", listenDirectives());
   if (part.length && !isWhole) putFile(PARAMS, PROXY_PARAMS);
   if (part.length && !isWhole) putFile("modules-of-the-image", nginxModules().join("\n"));
   bringFiles(part);
@@ -1579,6 +1583,13 @@ function protocolSettings(name: string): string {
   ${name}_busy_buffers_size 128k;`;
 }
 
+/** IPv4 and, where there is one, IPv6. The file listen has the same. */
+function listenDirectives(): string {
+  const { port } = settings;
+  const hasIPv6 = ownAddresses().some(({ family }) => family === "IPv6");
+  return `listen ${port};${hasIPv6 ? ` listen [::]:${port};` : ""}`;
+}
+
 function builtInServer(): string {
   const path = settings.static.replace(/["\\]/g, "\\$&").replaceAll("$", () => `\${dollar}`);
   const { mtime } = fs.statSync(settings.static, { throwIfNoEntry: false }) ?? {};
@@ -1586,7 +1597,7 @@ function builtInServer(): string {
   const isUndated = mtime && mtime.getFullYear() < 1990;
   return `${path.includes("$") ? 'geo $dollar { default "$"; }' : ""}
   server {
-    include listen;
+    ${listenDirectives()}
     server_name localhost;
     set $app_connection "";
     set $app_host $http_host;
