@@ -2352,11 +2352,6 @@ type Process = {
   session: number; // a wrapper may make a group of its own, as timeout(1) does
 };
 
-/** PID 1 reaps a zombie late, or never if that is us. */
-function isAlive({ state }: Process): boolean {
-  return state !== "Z" && state !== "X";
-}
-
 // pid (comm) state ppid pgrp session …, and when it started: proc(5)
 const STAT = /^(\d+) \((.*)\) (\S) (\d+) \d+ (\d+) (?:\S+ ){15}(\d+)/s;
 
@@ -2393,9 +2388,9 @@ function lookAtTrees(): void {
   for (const p of all) {
     const owner = ownerOf(p);
     const parent = byPid.get(p.parent);
-    if (owner && isAlive(p)) owner.tree.push(p);
-    else if (owner) owner.zombies = true;
-    if (owner && isAlive(p) && ownerOf(parent) === owner) parent?.below.push(p);
+    if (owner && p.state === "Z") owner.zombies = true;
+    else owner?.tree.push(p);
+    if (p.state !== "Z" && owner && ownerOf(parent) === owner) parent?.below.push(p);
   }
 }
 
@@ -2472,21 +2467,18 @@ function linkTarget(path: string): string {
 /** The sockets at which something may arrive, by `socket:[INODE]`: tcp(7), udp(7), unix(7). */
 function openSockets(): Map<string, Place> {
   const sockets = new Map<string, Place>();
-  const rows = (name: string) =>
-    contents(`/proc/net/${name}`)
-      .split("\n")
-      .slice(1)
-      .map((row) => row.trim().split(/\s+/));
-  const portOf = (address = "") => Number.parseInt(address.split(":")[1] ?? "", 16);
   for (const name of ["tcp", "tcp6", "udp", "udp6"])
-    for (const [, local, , state, , , , , , inode] of rows(name)) {
-      if (name.startsWith("tcp") && state === "0A") sockets.set(`socket:[${inode}]`, portOf(local));
-      if (name.startsWith("udp") && state === "07") sockets.set(`socket:[${inode}]`, "udp");
-    }
-  for (const [, , , flags, , , inode, path = ""] of rows("unix"))
-    if (flags === "00010000") sockets.set(`socket:[${inode}]`, path);
+    for (const [, port = "", state, inode] of contents(`/proc/net/${name}`).matchAll(INTERNET_ROW))
+      sockets.set(`socket:[${inode}]`, state === "0A" ? Number.parseInt(port, 16) : "udp");
+  for (const [, inode, path = ""] of contents("/proc/net/unix").matchAll(UNIX_ROW))
+    sockets.set(`socket:[${inode}]`, path);
   return sockets;
 }
+
+// Of TCP what listens (0A), of UDP what has no peer (07): sl local_address rem_address st … inode
+const INTERNET_ROW = /:(\w{4}) \w+:\w+ (0A|07)(?: +\S+){5} +(\d+)/g;
+// What accepts connections: Num RefCount Protocol Flags Type St Inode Path
+const UNIX_ROW = / 00010000 \w+ \w+ +(\d+)(?: (.*))?$/gm;
 
 type Sockets = ReturnType<typeof openSockets>;
 
@@ -2495,11 +2487,9 @@ function whereListens({ tree }: Child, sockets: () => Sockets) {
   const files = new Set(tree.flatMap((p) => openFiles(p) ?? []));
   if (!files.size) return undefined;
   const open = [...sockets()].flatMap(([socket, place]) => (files.has(socket) ? place : []));
-  const carries = [...open, ...files].some((it) => DEVICES.includes(`${it}`));
+  const carries = open.includes("udp") || files.has("/dev/fuse") || files.has("/dev/net/tun");
   return { places: [...new Set(open)].filter((place) => place !== "udp"), carries };
 }
-
-const DEVICES = ["udp", "/dev/fuse", "/dev/net/tun"];
 
 function isFifo(path: string): boolean {
   return attempt(() => fs.statSync(path).isFIFO()) ?? false;
