@@ -2341,7 +2341,7 @@ function isSameFile(a: number, b: number): boolean {
 // ---- the system: what the kernel tells of the processes that run, proc(5), and of the container's
 // limits, cgroups(7). Where it tells nothing (Deno without -A, another user's), the answer is undefined.
 
-/** A process, or a zombie. */
+/** A process, or a zombie: PID 1 reaps it late, or never if that is us. */
 type Process = {
   pid: number;
   id: string; // tells it from a later one with the same pid
@@ -2388,9 +2388,10 @@ function lookAtTrees(): void {
   for (const p of all) {
     const owner = ownerOf(p);
     const parent = byPid.get(p.parent);
-    if (owner && p.state === "Z") owner.zombies = true;
+    const isZombie = p.state === "Z";
+    if (owner && isZombie) owner.zombies = true;
     else owner?.tree.push(p);
-    if (p.state !== "Z" && owner && ownerOf(parent) === owner) parent?.below.push(p);
+    if (owner && !isZombie && ownerOf(parent) === owner) parent?.below.push(p);
   }
 }
 
@@ -2444,10 +2445,9 @@ function isShell({ pid }: Process): boolean {
 
 /** Of these masks of its status together: bit n - 1 for signal n. gVisor does not tell. */
 function signalMask(pid: number | "self", fields: string[]): bigint | undefined {
-  const lines = contents(`/proc/${pid}/status`).split("\n");
-  const masks = fields.flatMap((field) => lines.filter((line) => line.startsWith(`${field}:`)));
-  if (!masks.length) return undefined;
-  return masks.reduce((all, line) => all | BigInt(`0x${line.split(/\s+/)[1]}`), 0n);
+  const rows = new RegExp(`^(?:${fields.join("|")}):\\s+(\\w+)`, "gm");
+  const masks = [...contents(`/proc/${pid}/status`).matchAll(rows)];
+  return masks.length ? masks.reduce((all, [, mask]) => all | BigInt(`0x${mask}`), 0n) : undefined;
 }
 
 function isIn(mask: bigint, signal: number): boolean {
@@ -2464,6 +2464,11 @@ function linkTarget(path: string): string {
   return attempt(() => fs.readlinkSync(path)) ?? "";
 }
 
+// Of TCP what listens (0A), of UDP what has no peer (07): sl local_address rem_address st … inode
+const INTERNET_ROW = /:(\w{4}) \w+:\w+ (0A|07)(?: +\S+){5} +(\d+)/g;
+// What accepts connections: Num RefCount Protocol Flags Type St Inode Path
+const UNIX_ROW = / 00010000 \w+ \w+ +(\d+)(?: (.*))?$/gm;
+
 /** The sockets at which something may arrive, by `socket:[INODE]`: tcp(7), udp(7), unix(7). */
 function openSockets(): Map<string, Place> {
   const sockets = new Map<string, Place>();
@@ -2474,11 +2479,6 @@ function openSockets(): Map<string, Place> {
     sockets.set(`socket:[${inode}]`, path);
   return sockets;
 }
-
-// Of TCP what listens (0A), of UDP what has no peer (07): sl local_address rem_address st … inode
-const INTERNET_ROW = /:(\w{4}) \w+:\w+ (0A|07)(?: +\S+){5} +(\d+)/g;
-// What accepts connections: Num RefCount Protocol Flags Type St Inode Path
-const UNIX_ROW = / 00010000 \w+ \w+ +(\d+)(?: (.*))?$/gm;
 
 type Sockets = ReturnType<typeof openSockets>;
 
@@ -2504,20 +2504,21 @@ function lazily<T>(make: () => T): () => T {
 }
 
 function isListening(p: Process, sockets: () => Sockets): boolean {
-  return openFiles(p)?.some((file) => sockets().has(file)) ?? false;
+  return placesOf(p, sockets).length > 0;
+}
+
+function placesOf(p: Process, sockets: () => Sockets): Place[] {
+  return (openFiles(p) ?? []).flatMap((file) => sockets().get(file) ?? []);
 }
 
 /** By place, whom /proc shows to listen there and to be in no row's tree, where no row's does. */
 function listenersOutside(): Map<Place, Process> {
-  const sockets = openSockets();
-  const ours = new Set(children.flatMap(({ tree }) => tree.map(({ id }) => id)));
-  const placesOf = (p: Process) => (openFiles(p) ?? []).flatMap((file) => sockets.get(file) ?? []);
-  const all = processes() ?? [];
-  const outside = all.filter(({ id }) => !ours.has(id));
-  const holders = new Map(outside.flatMap((p) => placesOf(p).map((place) => [place, p])));
-  for (const child of children)
-    for (const place of child.tree.flatMap(placesOf)) holders.delete(place);
-  return holders;
+  const sockets = lazily(openSockets);
+  const ours = children.flatMap(({ tree }) => tree);
+  const others = (processes() ?? []).filter(({ id }) => !ours.some((p) => p.id === id));
+  const taken = new Set(ours.flatMap((p) => placesOf(p, sockets)));
+  const pairs = others.flatMap((p) => placesOf(p, sockets).map((place) => [place, p] as const));
+  return new Map(pairs.filter(([place]) => !taken.has(place)));
 }
 
 function anothers({ name, pid }: Process): string {
@@ -2553,12 +2554,9 @@ function cgroup(controller: string, ...names: string[]): string {
   const own = contents("/proc/self/cgroup");
   const v1 = new RegExp(`:(?:.*,)?${controller}(?:,.*)?:(.*)`).exec(own)?.[1] ?? "";
   const v2 = /^0::(.*)/m.exec(own)?.[1] ?? "";
-  for (const place of [`/${controller}${v1}`, `/${controller}`, v2, ""])
-    for (const name of names) {
-      const text = contents(`/sys/fs/cgroup${place}/${name}`);
-      if (text) return text;
-    }
-  return "";
+  const places = [`/${controller}${v1}`, `/${controller}`, v2, ""];
+  const paths = places.flatMap((place) => names.map((name) => `/sys/fs/cgroup${place}/${name}`));
+  return paths.map(contents).find((text) => text !== "") ?? "";
 }
 
 function codeOf(error: unknown): string {
