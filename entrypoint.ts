@@ -2127,6 +2127,7 @@ function releaseHeld(trace: Trace): string[] {
 // for Node and Deno. On macOS there is no pipe2 in a libc.so.6, so Bun goes the portable way, too.
 
 const onBun = typeof Bun !== "undefined";
+const onDeno = "Deno" in globalThis;
 const [F_GETFL, F_SETFL, F_SETPIPE_SZ] = [3, 4, 1031] as const; // fcntl(2)
 const SIG_SETMASK = 2; // sigprocmask(2)
 const O_CLOEXEC = 0o2000000; // open(2)
@@ -2141,20 +2142,18 @@ async function openSystem(): Promise<void> {
   if (settings.log !== "raw") libc?.fcntl(1, F_SETPIPE_SZ, 4 * LINE);
 }
 
+/** Nothing on macOS, nor without executable memory. */
 async function openLibc() {
   const { dlopen } = await import("bun:ffi");
-  const library = attempt(() =>
-    // not on macOS, nor without executable memory
-    dlopen("libc.so.6", {
-      pipe2: { args: ["ptr", "i32"], returns: "i32" },
-      fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
-      sigprocmask: { args: ["i32", "ptr", "ptr"], returns: "i32" },
-      ioctl: { args: ["i32", "u64", "ptr"], returns: "i32" },
-      isatty: { args: ["i32"], returns: "i32" },
-      _exit: { args: ["i32"], returns: "void" },
-    }),
-  );
-  return library?.symbols;
+  const functions = {
+    pipe2: { args: ["ptr", "i32"], returns: "i32" },
+    fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
+    sigprocmask: { args: ["i32", "ptr", "ptr"], returns: "i32" },
+    ioctl: { args: ["i32", "u64", "ptr"], returns: "i32" },
+    isatty: { args: ["i32"], returns: "i32" },
+    _exit: { args: ["i32"], returns: "void" },
+  } as const;
+  return attempt(() => dlopen("libc.so.6", functions).symbols);
 }
 
 /**
@@ -2259,74 +2258,72 @@ function unread({ readEnd }: Pipe): number {
 
 /** child_process's own "pipe" is a socket, and nginx cannot open /dev/stdout on one. */
 function makePipe(): Pipe {
-  const pipe = libc ? pipeByLibc() : pipeByFifo();
+  const [readEnd, writeEnd] = libc ? pipeByLibc() : pipeByFifo();
   // Who runs as another user opens /dev/stdout as well. gVisor allows it to nobody.
-  attempt(() => fs.fchmodSync(pipe.writeEnd, 0o622));
-  return pipe;
+  attempt(() => fs.fchmodSync(writeEnd, 0o622));
+  return { source: readable(readEnd), readEnd, writeEnd };
 }
 
-function pipeByLibc(): Pipe {
+function pipeByLibc(): [readEnd: number, writeEnd: number] {
   const fds = new Int32Array(2);
   if (libc?.pipe2(fds, O_CLOEXEC) !== 0) throw Object.assign(new Error(), { code: "EMFILE" });
   const [readEnd = 0, writeEnd = 0] = fds;
-  return { source: Bun.file(readEnd).stream(), readEnd, writeEnd };
+  return [readEnd, writeEnd];
 }
 
-function pipeByFifo(): Pipe {
+function pipeByFifo(): [readEnd: number, writeEnd: number] {
   const path = join(directory, "fifo");
   if (onBun) Bun.spawnSync(["mkfifo", path]);
   else $({ ...ZX, sync: true })`${`mkfifo ${quoted(path)}`}`;
   const { O_RDONLY, O_WRONLY, O_NONBLOCK } = fs.constants;
-  const readEnd = fs.openSync(path, O_RDONLY | O_NONBLOCK); // without it, it waits for a writer
+  const nonBlocking = fs.openSync(path, O_RDONLY | O_NONBLOCK); // or it would wait for a writer
   const writeEnd = fs.openSync(path, O_WRONLY);
-  // Deno cannot wait for a descriptor to be readable: there each read blocks a thread.
-  const blocking = "Deno" in globalThis ? fs.openSync(path, O_RDONLY) : undefined;
+  const readEnd = onDeno ? fs.openSync(path, O_RDONLY) : nonBlocking;
+  if (onDeno) fs.closeSync(nonBlocking);
   fs.rmSync(path);
-  const pipeEnds = { readEnd, writeEnd };
-  if (!net) return { source: Bun.file(readEnd).stream(), ...pipeEnds };
-  if (!blocking)
-    return {
-      source: new net.Socket({ fd: readEnd, readable: true, writable: false }),
-      ...pipeEnds,
-    };
-  fs.closeSync(readEnd);
-  return { source: fs.createReadStream("", { fd: blocking }), ...pipeEnds };
+  return [readEnd, writeEnd];
+}
+
+/** Deno cannot wait for a descriptor to be readable: there each read blocks a thread. */
+function readable(fd: number): AsyncIterable<Uint8Array> {
+  if (!net) return Bun.file(fd).stream();
+  return onDeno
+    ? fs.createReadStream("", { fd })
+    : new net.Socket({ fd, readable: true, writable: false });
 }
 
 /** Whether something takes a connection, even to reset it. An ephemeral port can meet itself. */
-function takesConnection(place: Place, hostname: string): Promise<boolean> {
-  return net ? connectByNode(net, place, hostname) : connectByBun(place, hostname);
+async function takesConnection(place: Place, host: string): Promise<boolean> {
+  try {
+    const ownPort = await (net ? connectByNode(net, place, host) : connectByBun(place, host));
+    return ownPort !== place;
+  } catch (error) {
+    return codeOf(error) === "ECONNRESET";
+  }
 }
 
-async function connectByBun(place: Place, hostname: string): Promise<boolean> {
+async function connectByBun(place: Place, hostname: string): Promise<number> {
   const socket = { data() {}, error() {}, connectError() {} };
-  const connected =
-    typeof place === "string"
-      ? Bun.connect({ unix: place, socket })
-      : Bun.connect({ hostname, port: place, socket });
-  const made = await connected.catch(wasReset);
-  if (typeof made === "boolean") return made;
-  const itself = made.localPort === place;
-  made.end();
-  return !itself;
+  const connection = await (typeof place === "string"
+    ? Bun.connect({ unix: place, socket })
+    : Bun.connect({ hostname, port: place, socket }));
+  const { localPort } = connection;
+  connection.end();
+  return localPort;
 }
 
-function connectByNode({ connect }: NodeNet, place: Place, host: string): Promise<boolean> {
-  return new Promise((settle) => {
+function connectByNode({ connect }: NodeNet, place: Place, host: string) {
+  return new Promise<number | undefined>((taken, failed) => {
     const to = typeof place === "string" ? { path: place } : { host, port: place };
     const socket = connect(to, () => {
-      settle(socket.localPort !== place);
+      taken(socket.localPort);
       socket.destroy();
     });
-    socket.on("error", (error) => settle(wasReset(error)));
+    socket.on("error", failed);
   });
 }
 
 type NodeNet = typeof import("node:net");
-
-function wasReset(error: unknown): boolean {
-  return codeOf(error) === "ECONNRESET";
-}
 
 /** As isatty(3) has it: node:tty takes 2 ms to load. */
 async function isTerminal(fd: number): Promise<boolean> {
