@@ -1690,6 +1690,7 @@ type Output = {
 };
 
 type Colours = ReturnType<typeof import("picocolors").createColors>;
+type Colour = (typeof COLOURS)[number] | "bold" | "red";
 
 function outputTo(fd: 1 | 2): Output {
   const put: Put = (bytes) => writeByThread(fd, bytes); // until openOutput knows better
@@ -1740,11 +1741,7 @@ function say(message: string, severity: "INFO" | "WARNING" | "ERROR" = "INFO"): 
   write(stderr, Buffer.from(`${text}\n`));
 }
 
-function painted(
-  { colours }: Output,
-  colour: (typeof COLOURS)[number] | "bold" | "red",
-  text: string,
-) {
+function painted({ colours }: Output, colour: Colour, text: string): string {
   return colours ? colours[colour](text) : text;
 }
 
@@ -1885,10 +1882,10 @@ function asEntries({ name, command }: Row, trace: Trace): Show {
   const form = { name, label, isNginx: /NGINX_CONF|nginx/.test(command) };
   return (lines) => {
     const text = lines.toString("utf8", 0, lines.length - Number(lines.at(-1) === NEWLINE));
-    if (!lines.length) return Buffer.from(entriesOf(releaseHeld(trace), form));
-    if (!trace.lines.length && !isSpecial(lines, text, form))
+    if (lines.length && !trace.lines.length && !isSpecial(lines, text, form))
       return Buffer.from(textEntries(text, form));
-    return Buffer.from(entriesOf(joinLines(text, trace), form));
+    const messages = lines.length ? joinLines(text, trace) : releaseHeld(trace);
+    return Buffer.from(messages.map((message) => entry(message, form)).join(""));
   };
 }
 
@@ -1907,10 +1904,6 @@ function textEntries(lines: string, { label }: Form): string {
     ? JSON.stringify(lines).replaceAll("\\n", between)
     : `"${lines.replaceAll("\n", between)}"`;
   return `{"message":${message},${label}}\n`;
-}
-
-function entriesOf(messages: string[], form: Form): string {
-  return messages.map((message) => entry(message, form)).join("");
 }
 
 function entry(message: string, form: Form): string {
