@@ -1992,7 +1992,6 @@ const BEGINNING = anyOf([
 ]);
 const HEAD = anyOf([WORDED, BEGINNING]);
 const BARE = anyOf([...FRAMES, BEGINNING]); // what opens one without a word
-const OPENS = anyOf([BARE, WORDED]);
 const INDENTED = /^(?:\t| {2})(?!\s*\+ Exception Group )/; // programs list things behind one blank
 const LISTED = anyOf([
   /^(?: --->|Caused by: |Suppressed: |Wrapped by: |--- End of |[}\])>]+[,;]?$|\} \{$|Emitted ')/,
@@ -2017,7 +2016,7 @@ const STAMP = anyOf([
   /^(?:info|warn|error|debug|http|verbose|fail|crit|dbug|trce): |^\[(?!stacktrace)\w+ *\]/,
   /^\d+(?:\.\d+){3}\b|^\w+=\S+ .*\w=|^\s*\{"/,
 ]);
-const BELOW_MESSAGE = anyOf([FRAME, CARET, /^(?:During handling of|The above exception) /]);
+const BELOW_MESSAGE = anyOf([FRAME, CARET]);
 const TELLS = anyOf([STAMP, BELOW_MESSAGE, HEAD]);
 // What may be more than text among many lines, where a blank must not be a newline.
 const SPECIAL = new RegExp(`\\n(?:${anyOf([BARE, OBJECT, NGINX_ERROR]).source})`, "m");
@@ -2044,7 +2043,7 @@ function joinLines(text: string, trace: Trace): string[] {
     const says = beginningOf(line);
     if (trace.lines.length && !goesOn(trace, read, i)) messages.push(...releaseHeld(trace));
     const opens = !trace.lines.length;
-    if (opens && (says.startsWith("{") || !OPENS.test(says))) {
+    if (opens && (says.startsWith("{") || !(HEAD.test(says) || FRAME.test(says)))) {
       messages.push(line);
       continue;
     }
@@ -2053,7 +2052,7 @@ function joinLines(text: string, trace: Trace): string[] {
     if (trace.bytes + bytes > ENTRY - 1000) messages.push(...releaseHeld(trace));
     trace.lines.push(line);
     trace.bytes += bytes;
-    trace.proven ||= FRAME.test(says) || CARET.test(says) || /^(?:Bun|Node\.js) v\d/.test(says);
+    trace.proven ||= BELOW_MESSAGE.test(says) || /^(?:Bun|Node\.js) v\d/.test(says);
     if (opens || (trace.proven && says)) trace.heldUntil = performance.now() + HELD;
   }
   return messages;
@@ -2105,7 +2104,7 @@ function isOfMessage([line = "", ...below]: string[]): boolean {
   const [next = ""] = below;
   if (/^[\w.]+$/.test(line) && INDENTED.test(next) && !FRAME.test(next)) return true; // a bad field
   const telling = below.find((other) => TELLS.test(other)) ?? "";
-  return BELOW_MESSAGE.test(telling) && !STAMP.test(telling) && !/^\s*File /.test(telling);
+  return BELOW_MESSAGE.test(telling) && !/^\s*File /.test(telling);
 }
 
 /** What was held: the trace, and the empty lines behind it. What was none is as many lines as before. */
