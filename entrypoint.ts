@@ -2086,8 +2086,7 @@ function goesOn({ lines: held, proven }: Trace, read: string[], i: number): bool
   if (INDENTED.test(says) && (held.at(-1) !== "" || !FRAME.test(said))) return true;
   if (FRAME.test(said)) return false;
   if (!HEAD.test(says)) return isOfMessage(read.slice(i, i + 20).map(beginningOf));
-  if (proven || held.length > i) return false; // or came earlier
-  return STAMP.test(beginningOf(held[0])) || TRACEBACK.test(says);
+  return !proven && held.length <= i && STAMP.test(beginningOf(held[0])); // of the same read
 }
 
 /** Whether it is the error that stands below the frames of Python's traceback. */
