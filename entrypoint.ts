@@ -2346,12 +2346,11 @@ const STAT = /^(\d+) \((.*)\) (\S) (\d+) \d+ (\d+) (?:\S+ ){15}(\d+)/s;
 /** Undefined where nothing is told: Deno lets nobody read /proc. */
 function processes(): Process[] | undefined {
   if (!contents("/proc/self/stat")) return undefined;
-  const all: Process[] = [];
-  for (const file of fs.readdirSync("/proc")) {
+  return fs.readdirSync("/proc").flatMap((file) => {
     const stat = /^\d+$/.test(file) && STAT.exec(contents(`/proc/${file}/stat`));
-    if (!stat) continue; // it has gone meanwhile
+    if (!stat) return []; // it has gone meanwhile
     const [, pid, name = "", state = "", parent, session, ticks] = stat;
-    all.push({
+    return {
       pid: Number(pid),
       id: `${pid} ${ticks}`,
       name: name.replace(/^(php-fpm).*/, "$1"), // Debian's has its version behind
@@ -2359,9 +2358,8 @@ function processes(): Process[] | undefined {
       parent: Number(parent),
       below: [],
       session: Number(session),
-    });
-  }
-  return all;
+    };
+  });
 }
 
 /** Looks at the processes of each child: its session, who descends from that, who was asked before. */
@@ -2395,11 +2393,10 @@ function inTheDark({ row, pid, end, gone }: Child): Process[] {
 function isGone(child: Child): boolean {
   const { pid, end, tree, zombies } = child;
   const isThere = (id: number) => send(id, 0).there;
-  if (child.gone) return true;
-  if (!end) return false;
+  if (child.gone || !end) return child.gone;
   const group = isThere(-pid);
-  const missed = group && !tree.length && !zombies; // they fork and end faster than /proc is read
-  child.gone = !missed && !(tree.length && (group || tree.some((p) => isThere(p.pid))));
+  const missed = group && !zombies; // they fork and end faster than /proc is read
+  child.gone = !(tree.length ? group || tree.some((p) => isThere(p.pid)) : missed);
   if (child.gone && group) send(-pid, SIGKILL); // whom no look has found
   return child.gone;
 }
@@ -2571,10 +2568,8 @@ function isDirectory(path: string): boolean {
 /** The CPUs that the container may use: those of its set, and no more than its quota pays for. */
 function cpus(): number {
   const max = cgroup("cpu", "cpu.max", "cpu.cfs_quota_us"); // "50000 100000", "max 100000"; "-1"
-  const [quota = 0, period = 0] = `${max} ${cgroup("cpu", "cpu.cfs_period_us")}`
-    .split(/\s+/)
-    .map(Number);
-  const paid = quota > 0 ? Math.ceil(quota / period) : Number.POSITIVE_INFINITY;
+  const quota = /^(\d+)\s+(\d+)/.exec(`${max} ${cgroup("cpu", "cpu.cfs_period_us")}`);
+  const paid = quota ? Math.ceil(Number(quota[1]) / Number(quota[2])) : Number.POSITIVE_INFINITY;
   return Math.min(availableParallelism(), paid);
 }
 
