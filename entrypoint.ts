@@ -1854,12 +1854,10 @@ async function flushed(): Promise<void> {
 }
 
 /** What it gives, or nothing when the time is up. No timer is left behind: each wakes us. */
-async function within<T>(milliseconds: number, what: T | Promise<T>): Promise<T | undefined> {
+function within<T>(milliseconds: number, what: T | Promise<T>): Promise<T | undefined> {
   const { promise: over, resolve: expire } = Promise.withResolvers<undefined>();
   const timer = setTimeout(expire, milliseconds);
-  const first = await Promise.race([what, over]);
-  clearTimeout(timer);
-  return first;
+  return Promise.race([what, over]).finally(() => clearTimeout(timer));
 }
 
 // ---- JSON: a line, an app's own object or a stack trace is one entry of Cloud Logging, in the form
