@@ -2537,9 +2537,12 @@ function cgroup(controller: string, ...names: string[]): string {
   const own = contents("/proc/self/cgroup");
   const v1 = new RegExp(`:(?:.*,)?${controller}(?:,.*)?:(.*)`).exec(own)?.[1] ?? "";
   const v2 = /^0::(.*)/m.exec(own)?.[1] ?? "";
-  const places = [`/${controller}${v1}`, `/${controller}`, v2, ""];
-  const paths = places.flatMap((place) => names.map((name) => `/sys/fs/cgroup${place}/${name}`));
-  return paths.map(contents).find((text) => text !== "") ?? "";
+  for (const place of [`/${controller}${v1}`, `/${controller}`, v2, ""])
+    for (const name of names) {
+      const text = contents(`/sys/fs/cgroup${place}/${name}`);
+      if (text) return text;
+    }
+  return "";
 }
 
 function codeOf(error: unknown): string {
