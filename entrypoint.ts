@@ -1655,6 +1655,7 @@ type Output = {
 };
 
 type Colours = ReturnType<typeof import("picocolors").createColors>;
+type Colour = (typeof COLOURS)[number] | "bold" | "red";
 
 function outputTo(fd: 1 | 2): Output {
   const put: Put = (bytes) => writeByThread(fd, bytes); // until openOutput knows better
@@ -1705,11 +1706,7 @@ function say(message: string, severity: "INFO" | "WARNING" | "ERROR" = "INFO"): 
   write(stderr, Buffer.from(`${text}\n`));
 }
 
-function painted(
-  { colours }: Output,
-  colour: (typeof COLOURS)[number] | "bold" | "red",
-  text: string,
-) {
+function painted({ colours }: Output, colour: Colour, text: string): string {
   return colours ? colours[colour](text) : text;
 }
 
@@ -1822,12 +1819,10 @@ async function flushed(): Promise<void> {
 }
 
 /** What it gives, or nothing when the time is up. No timer is left behind: each wakes us. */
-async function within<T>(milliseconds: number, what: T | Promise<T>): Promise<T | undefined> {
+function within<T>(milliseconds: number, what: T | Promise<T>): Promise<T | undefined> {
   const { promise: over, resolve: expire } = Promise.withResolvers<undefined>();
   const timer = setTimeout(expire, milliseconds);
-  const first = await Promise.race([what, over]);
-  clearTimeout(timer);
-  return first;
+  return Promise.race([what, over]).finally(() => clearTimeout(timer));
 }
 
 // ---- JSON: a line, an app's own object or a stack trace is one entry of Cloud Logging, in the form
@@ -1850,10 +1845,10 @@ function asEntries({ name, command }: Row, trace: Trace): Show {
   const form = { name, label, isNginx: /NGINX_CONF|nginx/.test(command) };
   return (lines) => {
     const text = lines.toString("utf8", 0, lines.length - Number(lines.at(-1) === NEWLINE));
-    if (!lines.length) return Buffer.from(entriesOf(releaseHeld(trace), form));
-    if (!trace.lines.length && !isSpecial(lines, text, form))
+    if (lines.length && !trace.lines.length && !isSpecial(lines, text, form))
       return Buffer.from(textEntries(text, form));
-    return Buffer.from(entriesOf(joinLines(text, trace), form));
+    const messages = lines.length ? joinLines(text, trace) : releaseHeld(trace);
+    return Buffer.from(messages.map((message) => entry(message, form)).join(""));
   };
 }
 
@@ -1872,10 +1867,6 @@ function textEntries(lines: string, { label }: Form): string {
     ? JSON.stringify(lines).replaceAll("\\n", between)
     : `"${lines.replaceAll("\n", between)}"`;
   return `{"message":${message},${label}}\n`;
-}
-
-function entriesOf(messages: string[], form: Form): string {
-  return messages.map((message) => entry(message, form)).join("");
 }
 
 function entry(message: string, form: Form): string {
@@ -1964,7 +1955,6 @@ const BEGINNING = anyOf([
 ]);
 const HEAD = anyOf([WORDED, BEGINNING]);
 const BARE = anyOf([...FRAMES, BEGINNING]); // what opens one without a word
-const OPENS = anyOf([BARE, WORDED]);
 const INDENTED = /^(?:\t| {2})(?!\s*\+ Exception Group )/; // programs list things behind one blank
 const LISTED = anyOf([
   /^(?: --->|Caused by: |Suppressed: |Wrapped by: |--- End of |[}\])>]+[,;]?$|\} \{$|Emitted ')/,
@@ -1989,7 +1979,7 @@ const STAMP = anyOf([
   /^(?:info|warn|error|debug|http|verbose|fail|crit|dbug|trce): |^\[(?!stacktrace)\w+ *\]/,
   /^\d+(?:\.\d+){3}\b|^\w+=\S+ .*\w=|^\s*\{"/,
 ]);
-const BELOW_MESSAGE = anyOf([FRAME, CARET, /^(?:During handling of|The above exception) /]);
+const BELOW_MESSAGE = anyOf([FRAME, CARET]);
 const TELLS = anyOf([STAMP, BELOW_MESSAGE, HEAD]);
 // What may be more than text among many lines, where a blank must not be a newline.
 const SPECIAL = new RegExp(`\\n(?:${anyOf([BARE, OBJECT, NGINX_ERROR]).source})`, "m");
@@ -2016,7 +2006,7 @@ function joinLines(text: string, trace: Trace): string[] {
     const says = beginningOf(line);
     if (trace.lines.length && !goesOn(trace, read, i)) messages.push(...releaseHeld(trace));
     const opens = !trace.lines.length;
-    if (opens && (says.startsWith("{") || !OPENS.test(says))) {
+    if (opens && (says.startsWith("{") || !(HEAD.test(says) || FRAME.test(says)))) {
       messages.push(line);
       continue;
     }
@@ -2025,7 +2015,7 @@ function joinLines(text: string, trace: Trace): string[] {
     if (trace.bytes + bytes > ENTRY - 1000) messages.push(...releaseHeld(trace));
     trace.lines.push(line);
     trace.bytes += bytes;
-    trace.proven ||= FRAME.test(says) || CARET.test(says) || /^(?:Bun|Node\.js) v\d/.test(says);
+    trace.proven ||= BELOW_MESSAGE.test(says) || /^(?:Bun|Node\.js) v\d/.test(says);
     if (opens || (trace.proven && says)) trace.heldUntil = performance.now() + HELD;
   }
   return messages;
@@ -2059,8 +2049,7 @@ function goesOn({ lines: held, proven }: Trace, read: string[], i: number): bool
   if (INDENTED.test(says) && (held.at(-1) !== "" || !FRAME.test(said))) return true;
   if (FRAME.test(said)) return false;
   if (!HEAD.test(says)) return isOfMessage(read.slice(i, i + 20).map(beginningOf));
-  if (proven || held.length > i) return false; // or came earlier
-  return STAMP.test(beginningOf(held[0])) || TRACEBACK.test(says);
+  return !proven && held.length <= i && STAMP.test(beginningOf(held[0])); // of the same read
 }
 
 /** Whether it is the error that stands below the frames of Python's traceback. */
@@ -2077,7 +2066,7 @@ function isOfMessage([line = "", ...below]: string[]): boolean {
   const [next = ""] = below;
   if (/^[\w.]+$/.test(line) && INDENTED.test(next) && !FRAME.test(next)) return true; // a bad field
   const telling = below.find((other) => TELLS.test(other)) ?? "";
-  return BELOW_MESSAGE.test(telling) && !STAMP.test(telling) && !/^\s*File /.test(telling);
+  return BELOW_MESSAGE.test(telling) && !/^\s*File /.test(telling);
 }
 
 /** What was held: the trace, and the empty lines behind it. What was none is as many lines as before. */
@@ -2092,6 +2081,7 @@ function releaseHeld(trace: Trace): string[] {
 // for Node and Deno. On macOS there is no pipe2 in a libc.so.6, so Bun goes the portable way, too.
 
 const onBun = typeof Bun !== "undefined";
+const onDeno = "Deno" in globalThis;
 const [F_GETFL, F_SETFL, F_SETPIPE_SZ] = [3, 4, 1031] as const; // fcntl(2)
 const SIG_SETMASK = 2; // sigprocmask(2)
 const O_CLOEXEC = 0o2000000; // open(2)
@@ -2106,20 +2096,18 @@ async function openSystem(): Promise<void> {
   if (settings.log !== "raw") libc?.fcntl(1, F_SETPIPE_SZ, 4 * LINE);
 }
 
+/** Nothing on macOS, nor without executable memory. */
 async function openLibc() {
   const { dlopen } = await import("bun:ffi");
-  const library = attempt(() =>
-    // not on macOS, nor without executable memory
-    dlopen("libc.so.6", {
-      pipe2: { args: ["ptr", "i32"], returns: "i32" },
-      fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
-      sigprocmask: { args: ["i32", "ptr", "ptr"], returns: "i32" },
-      ioctl: { args: ["i32", "u64", "ptr"], returns: "i32" },
-      isatty: { args: ["i32"], returns: "i32" },
-      _exit: { args: ["i32"], returns: "void" },
-    }),
-  );
-  return library?.symbols;
+  const functions = {
+    pipe2: { args: ["ptr", "i32"], returns: "i32" },
+    fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
+    sigprocmask: { args: ["i32", "ptr", "ptr"], returns: "i32" },
+    ioctl: { args: ["i32", "u64", "ptr"], returns: "i32" },
+    isatty: { args: ["i32"], returns: "i32" },
+    _exit: { args: ["i32"], returns: "void" },
+  } as const;
+  return attempt(() => dlopen("libc.so.6", functions).symbols);
 }
 
 /**
@@ -2224,74 +2212,72 @@ function unread({ readEnd }: Pipe): number {
 
 /** child_process's own "pipe" is a socket, and nginx cannot open /dev/stdout on one. */
 function makePipe(): Pipe {
-  const pipe = libc ? pipeByLibc() : pipeByFifo();
+  const [readEnd, writeEnd] = libc ? pipeByLibc() : pipeByFifo();
   // Who runs as another user opens /dev/stdout as well. gVisor allows it to nobody.
-  attempt(() => fs.fchmodSync(pipe.writeEnd, 0o622));
-  return pipe;
+  attempt(() => fs.fchmodSync(writeEnd, 0o622));
+  return { source: readable(readEnd), readEnd, writeEnd };
 }
 
-function pipeByLibc(): Pipe {
+function pipeByLibc(): [readEnd: number, writeEnd: number] {
   const fds = new Int32Array(2);
   if (libc?.pipe2(fds, O_CLOEXEC) !== 0) throw Object.assign(new Error(), { code: "EMFILE" });
   const [readEnd = 0, writeEnd = 0] = fds;
-  return { source: Bun.file(readEnd).stream(), readEnd, writeEnd };
+  return [readEnd, writeEnd];
 }
 
-function pipeByFifo(): Pipe {
+function pipeByFifo(): [readEnd: number, writeEnd: number] {
   const path = join(directory, "fifo");
   if (onBun) Bun.spawnSync(["mkfifo", path]);
   else $({ ...ZX, sync: true })`${`mkfifo ${quoted(path)}`}`;
   const { O_RDONLY, O_WRONLY, O_NONBLOCK } = fs.constants;
-  const readEnd = fs.openSync(path, O_RDONLY | O_NONBLOCK); // without it, it waits for a writer
+  const nonBlocking = fs.openSync(path, O_RDONLY | O_NONBLOCK); // or it would wait for a writer
   const writeEnd = fs.openSync(path, O_WRONLY);
-  // Deno cannot wait for a descriptor to be readable: there each read blocks a thread.
-  const blocking = "Deno" in globalThis ? fs.openSync(path, O_RDONLY) : undefined;
+  const readEnd = onDeno ? fs.openSync(path, O_RDONLY) : nonBlocking;
+  if (onDeno) fs.closeSync(nonBlocking);
   fs.rmSync(path);
-  const pipeEnds = { readEnd, writeEnd };
-  if (!net) return { source: Bun.file(readEnd).stream(), ...pipeEnds };
-  if (!blocking)
-    return {
-      source: new net.Socket({ fd: readEnd, readable: true, writable: false }),
-      ...pipeEnds,
-    };
-  fs.closeSync(readEnd);
-  return { source: fs.createReadStream("", { fd: blocking }), ...pipeEnds };
+  return [readEnd, writeEnd];
+}
+
+/** Deno cannot wait for a descriptor to be readable: there each read blocks a thread. */
+function readable(fd: number): AsyncIterable<Uint8Array> {
+  if (!net) return Bun.file(fd).stream();
+  return onDeno
+    ? fs.createReadStream("", { fd })
+    : new net.Socket({ fd, readable: true, writable: false });
 }
 
 /** Whether something takes a connection, even to reset it. An ephemeral port can meet itself. */
-function takesConnection(place: Place, hostname: string): Promise<boolean> {
-  return net ? connectByNode(net, place, hostname) : connectByBun(place, hostname);
+async function takesConnection(place: Place, host: string): Promise<boolean> {
+  try {
+    const ownPort = await (net ? connectByNode(net, place, host) : connectByBun(place, host));
+    return ownPort !== place;
+  } catch (error) {
+    return codeOf(error) === "ECONNRESET";
+  }
 }
 
-async function connectByBun(place: Place, hostname: string): Promise<boolean> {
+async function connectByBun(place: Place, hostname: string): Promise<number> {
   const socket = { data() {}, error() {}, connectError() {} };
-  const connected =
-    typeof place === "string"
-      ? Bun.connect({ unix: place, socket })
-      : Bun.connect({ hostname, port: place, socket });
-  const made = await connected.catch(wasReset);
-  if (typeof made === "boolean") return made;
-  const itself = made.localPort === place;
-  made.end();
-  return !itself;
+  const connection = await (typeof place === "string"
+    ? Bun.connect({ unix: place, socket })
+    : Bun.connect({ hostname, port: place, socket }));
+  const { localPort } = connection;
+  connection.end();
+  return localPort;
 }
 
-function connectByNode({ connect }: NodeNet, place: Place, host: string): Promise<boolean> {
-  return new Promise((settle) => {
+function connectByNode({ connect }: NodeNet, place: Place, host: string) {
+  return new Promise<number | undefined>((taken, failed) => {
     const to = typeof place === "string" ? { path: place } : { host, port: place };
     const socket = connect(to, () => {
-      settle(socket.localPort !== place);
+      taken(socket.localPort);
       socket.destroy();
     });
-    socket.on("error", (error) => settle(wasReset(error)));
+    socket.on("error", failed);
   });
 }
 
 type NodeNet = typeof import("node:net");
-
-function wasReset(error: unknown): boolean {
-  return codeOf(error) === "ECONNRESET";
-}
 
 /** As isatty(3) has it: node:tty takes 2 ms to load. */
 async function isTerminal(fd: number): Promise<boolean> {
@@ -2306,7 +2292,7 @@ function isSameFile(a: number, b: number): boolean {
 // ---- the system: what the kernel tells of the processes that run, proc(5), and of the container's
 // limits, cgroups(7). Where it tells nothing (Deno without -A, another user's), the answer is undefined.
 
-/** A process, or a zombie. */
+/** A process, or a zombie: PID 1 reaps it late, or never if that is us. */
 type Process = {
   pid: number;
   id: string; // tells it from a later one with the same pid
@@ -2317,23 +2303,17 @@ type Process = {
   session: number; // a wrapper may make a group of its own, as timeout(1) does
 };
 
-/** PID 1 reaps a zombie late, or never if that is us. */
-function isAlive({ state }: Process): boolean {
-  return state !== "Z" && state !== "X";
-}
-
 // pid (comm) state ppid pgrp session …, and when it started: proc(5)
 const STAT = /^(\d+) \((.*)\) (\S) (\d+) \d+ (\d+) (?:\S+ ){15}(\d+)/s;
 
 /** Undefined where nothing is told: Deno lets nobody read /proc. */
 function processes(): Process[] | undefined {
   if (!contents("/proc/self/stat")) return undefined;
-  const all: Process[] = [];
-  for (const file of fs.readdirSync("/proc")) {
+  return fs.readdirSync("/proc").flatMap((file) => {
     const stat = /^\d+$/.test(file) && STAT.exec(contents(`/proc/${file}/stat`));
-    if (!stat) continue; // it has gone meanwhile
+    if (!stat) return []; // it has gone meanwhile
     const [, pid, name = "", state = "", parent, session, ticks] = stat;
-    all.push({
+    return {
       pid: Number(pid),
       id: `${pid} ${ticks}`,
       name: name.replace(/^(php-fpm).*/, "$1"), // Debian's has its version behind
@@ -2341,9 +2321,8 @@ function processes(): Process[] | undefined {
       parent: Number(parent),
       below: [],
       session: Number(session),
-    });
-  }
-  return all;
+    };
+  });
 }
 
 /** Looks at the processes of each child: its session, who descends from that, who was asked before. */
@@ -2358,9 +2337,10 @@ function lookAtTrees(): void {
   for (const p of all) {
     const owner = ownerOf(p);
     const parent = byPid.get(p.parent);
-    if (owner && isAlive(p)) owner.tree.push(p);
-    else if (owner) owner.zombies = true;
-    if (owner && isAlive(p) && ownerOf(parent) === owner) parent?.below.push(p);
+    const isZombie = p.state === "Z";
+    if (owner && isZombie) owner.zombies = true;
+    else owner?.tree.push(p);
+    if (owner && !isZombie && ownerOf(parent) === owner) parent?.below.push(p);
   }
 }
 
@@ -2376,11 +2356,10 @@ function inTheDark({ row, pid, end, gone }: Child): Process[] {
 function isGone(child: Child): boolean {
   const { pid, end, tree, zombies } = child;
   const isThere = (id: number) => send(id, 0).there;
-  if (child.gone) return true;
-  if (!end) return false;
+  if (child.gone || !end) return child.gone;
   const group = isThere(-pid);
-  const missed = group && !tree.length && !zombies; // they fork and end faster than /proc is read
-  child.gone = !missed && !(tree.length && (group || tree.some((p) => isThere(p.pid))));
+  const missed = group && !zombies; // they fork and end faster than /proc is read
+  child.gone = !(tree.length ? group || tree.some((p) => isThere(p.pid)) : missed);
   if (child.gone && group) send(-pid, SIGKILL); // whom no look has found
   return child.gone;
 }
@@ -2414,10 +2393,9 @@ function isShell({ pid }: Process): boolean {
 
 /** Of these masks of its status together: bit n - 1 for signal n. gVisor does not tell. */
 function signalMask(pid: number | "self", fields: string[]): bigint | undefined {
-  const lines = contents(`/proc/${pid}/status`).split("\n");
-  const masks = fields.flatMap((field) => lines.filter((line) => line.startsWith(`${field}:`)));
-  if (!masks.length) return undefined;
-  return masks.reduce((all, line) => all | BigInt(`0x${line.split(/\s+/)[1]}`), 0n);
+  const rows = new RegExp(`^(?:${fields.join("|")}):\\s+(\\w+)`, "gm");
+  const masks = [...contents(`/proc/${pid}/status`).matchAll(rows)];
+  return masks.length ? masks.reduce((all, [, mask]) => all | BigInt(`0x${mask}`), 0n) : undefined;
 }
 
 function isIn(mask: bigint, signal: number): boolean {
@@ -2434,22 +2412,19 @@ function linkTarget(path: string): string {
   return attempt(() => fs.readlinkSync(path)) ?? "";
 }
 
+// Of TCP what listens (0A), of UDP what has no peer (07): sl local_address rem_address st … inode
+const INTERNET_ROW = /:(\w{4}) \w+:\w+ (0A|07)(?: +\S+){5} +(\d+)/g;
+// What accepts connections: Num RefCount Protocol Flags Type St Inode Path
+const UNIX_ROW = / 00010000 \w+ \w+ +(\d+)(?: (.*))?$/gm;
+
 /** The sockets at which something may arrive, by `socket:[INODE]`: tcp(7), udp(7), unix(7). */
 function openSockets(): Map<string, Place> {
   const sockets = new Map<string, Place>();
-  const rows = (name: string) =>
-    contents(`/proc/net/${name}`)
-      .split("\n")
-      .slice(1)
-      .map((row) => row.trim().split(/\s+/));
-  const portOf = (address = "") => Number.parseInt(address.split(":")[1] ?? "", 16);
   for (const name of ["tcp", "tcp6", "udp", "udp6"])
-    for (const [, local, , state, , , , , , inode] of rows(name)) {
-      if (name.startsWith("tcp") && state === "0A") sockets.set(`socket:[${inode}]`, portOf(local));
-      if (name.startsWith("udp") && state === "07") sockets.set(`socket:[${inode}]`, "udp");
-    }
-  for (const [, , , flags, , , inode, path = ""] of rows("unix"))
-    if (flags === "00010000") sockets.set(`socket:[${inode}]`, path);
+    for (const [, port = "", state, inode] of contents(`/proc/net/${name}`).matchAll(INTERNET_ROW))
+      sockets.set(`socket:[${inode}]`, state === "0A" ? Number.parseInt(port, 16) : "udp");
+  for (const [, inode, path = ""] of contents("/proc/net/unix").matchAll(UNIX_ROW))
+    sockets.set(`socket:[${inode}]`, path);
   return sockets;
 }
 
@@ -2460,11 +2435,9 @@ function whereListens({ tree }: Child, sockets: () => Sockets) {
   const files = new Set(tree.flatMap((p) => openFiles(p) ?? []));
   if (!files.size) return undefined;
   const open = [...sockets()].flatMap(([socket, place]) => (files.has(socket) ? place : []));
-  const carries = [...open, ...files].some((it) => DEVICES.includes(`${it}`));
+  const carries = open.includes("udp") || files.has("/dev/fuse") || files.has("/dev/net/tun");
   return { places: [...new Set(open)].filter((place) => place !== "udp"), carries };
 }
-
-const DEVICES = ["udp", "/dev/fuse", "/dev/net/tun"];
 
 function isFifo(path: string): boolean {
   return attempt(() => fs.statSync(path).isFIFO()) ?? false;
@@ -2479,20 +2452,21 @@ function lazily<T>(make: () => T): () => T {
 }
 
 function isListening(p: Process, sockets: () => Sockets): boolean {
-  return openFiles(p)?.some((file) => sockets().has(file)) ?? false;
+  return placesOf(p, sockets).length > 0;
+}
+
+function placesOf(p: Process, sockets: () => Sockets): Place[] {
+  return (openFiles(p) ?? []).flatMap((file) => sockets().get(file) ?? []);
 }
 
 /** By place, whom /proc shows to listen there and to be in no row's tree, where no row's does. */
 function listenersOutside(): Map<Place, Process> {
-  const sockets = openSockets();
-  const ours = new Set(children.flatMap(({ tree }) => tree.map(({ id }) => id)));
-  const placesOf = (p: Process) => (openFiles(p) ?? []).flatMap((file) => sockets.get(file) ?? []);
-  const all = processes() ?? [];
-  const outside = all.filter(({ id }) => !ours.has(id));
-  const holders = new Map(outside.flatMap((p) => placesOf(p).map((place) => [place, p])));
-  for (const child of children)
-    for (const place of child.tree.flatMap(placesOf)) holders.delete(place);
-  return holders;
+  const sockets = lazily(openSockets);
+  const ours = children.flatMap(({ tree }) => tree);
+  const others = (processes() ?? []).filter(({ id }) => !ours.some((p) => p.id === id));
+  const taken = new Set(ours.flatMap((p) => placesOf(p, sockets)));
+  const pairs = others.flatMap((p) => placesOf(p, sockets).map((place) => [place, p] as const));
+  return new Map(pairs.filter(([place]) => !taken.has(place)));
 }
 
 function anothers({ name, pid }: Process): string {
@@ -2560,10 +2534,8 @@ function isDirectory(path: string): boolean {
 /** The CPUs that the container may use: those of its set, and no more than its quota pays for. */
 function cpus(): number {
   const max = cgroup("cpu", "cpu.max", "cpu.cfs_quota_us"); // "50000 100000", "max 100000"; "-1"
-  const [quota = 0, period = 0] = `${max} ${cgroup("cpu", "cpu.cfs_period_us")}`
-    .split(/\s+/)
-    .map(Number);
-  const paid = quota > 0 ? Math.ceil(quota / period) : Number.POSITIVE_INFINITY;
+  const quota = /^(\d+)\s+(\d+)/.exec(`${max} ${cgroup("cpu", "cpu.cfs_period_us")}`);
+  const paid = quota ? Math.ceil(Number(quota[1]) / Number(quota[2])) : Number.POSITIVE_INFINITY;
   return Math.min(availableParallelism(), paid);
 }
 
