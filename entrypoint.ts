@@ -965,7 +965,6 @@ exit code: that of the first to end, or 128+n if signal n killed it; 0 a clean s
 `;
 
 const SECONDS = "a number of seconds, 0 to 86400";
-const LOGS = ["text", "json", "raw"] as const;
 const PLACE = "a port, 1 to 65535, or the path of a UNIX socket, /…, of at most 107 bytes";
 
 /** Fills the settings. Where a value makes no sense the default stays, and it is a problem. */
@@ -1001,7 +1000,8 @@ type Reader<T> = (text: string) => T | undefined;
 
 const asPort: Reader<number> = (text) => numberIn(text, /^\d+$/, 1, 65_535);
 const asSeconds: Reader<number> = (text) => numberIn(text, /^\d+(\.\d+)?$/, 0, 86_400);
-const asLog: Reader<typeof settings.log> = (text) => LOGS.find((log) => log === text);
+const asLog: Reader<typeof settings.log> = (text) =>
+  (["text", "json", "raw"] as const).find((log) => log === text);
 const asDirectory: Reader<string> = (text) => (isDirectory(text) ? text : undefined);
 const asPlace: Reader<Place> = (text) =>
   text.startsWith("/") && Buffer.byteLength(text) <= 107 ? text : asPort(text); // unix(7)
