@@ -152,7 +152,7 @@ function readProcfile(path: string): Row[] {
 /** Jobs first. A front that stands above its app would answer 502: it starts directly behind that. */
 function inOrderOfStart(rows: Row[]): Row[] {
   const jobs = rows.filter(({ release }) => release);
-  const [app, ...more] = rows.filter((row) => !row.release && !isFront(row));
+  const [app, ...more] = rows.filter((row) => row.place && !row.release && !isFront(row));
   // APP_PORT is where the front finds the app. Where there is one line for it, that may say so.
   if (rows.some(isFront) && app?.place && hasOwnPlace(app) && !more.length && !given("APP_PORT"))
     settings.appPort = app.place;
@@ -447,6 +447,7 @@ function planOfStop() {
   const left = inTable.filter((child) => !isGone(child));
   return {
     left, // in the order of the table
+    present: new Set(left.flatMap(({ tree }) => tree.map(({ id }) => id))), // who began no later
     roles: rolesOf(left, sockets),
     filters: new Set(left.flatMap(({ tree }) => filtersOf(tree, sockets))), // ids of processes
     sockets, // as they are at this look
@@ -570,8 +571,8 @@ function askFrom(p: Process, child: Child, plan: Stop, relayAbove?: Process): vo
     sendOnce(p, signal, child, plan);
     return;
   }
-  // A loop would start the server again, so its shell is told first.
-  if (relay && p.below.length) leaveAlone([p], graceEnds, plan);
+  // A loop would start the server again, so its shell is told first; below a relay, once it does.
+  if (relay && allBelow(p).some(({ id }) => plan.present.has(id))) leaveAlone([p], graceEnds, plan);
   else sendOnce(p, handles(p, signal) ? signal : SIGTERM, child, plan);
   for (const q of p.below) askFrom(q, child, plan, relay);
 }
@@ -1128,7 +1129,7 @@ async function checkNginx({ name, command, script, program = "" }: Row): Promise
   if (!what || what.includes("end_of_check")) return;
   const theirs = `ENTRYPOINT_NGINX=${env.ENTRYPOINT_NGINX}`;
   const where = file.replace(`${directory}/`, "").replace(/^\w+\/ENTRYPOINT_NGINX$/, () => theirs);
-  const mistake = `${name}: ${file && `${where}:${line}: `}${what}`;
+  const mistake = `${name}: ${file && `${where}:${line}: `}${what.replace(`${directory}/`, "")}`;
   if (!NOT_THERE.test(what)) problems.push(mistake);
   else say(`${mistake}; it must be there when it runs`, "WARNING");
 }
@@ -1152,8 +1153,8 @@ function tableAsText(): string {
     row.command.replaceAll("\n", "\\n"),
   ]);
   rows.unshift(["NAME", "PORT", "WAITED FOR", "STOP SIGNAL", "COMMAND"]);
-  const width = (column: number) => Math.max(...rows.map((row) => row[column]?.length ?? 0));
-  const line = (row: string[]) => row.map((cell, i) => cell.padEnd(width(i))).join("  ");
+  const widths = rows[0]?.map((_, i) => Math.max(...rows.map((row) => row[i]?.length ?? 0)));
+  const line = (row: string[]) => row.map((cell, i) => cell.padEnd(widths?.[i] ?? 0)).join("  ");
   return rows.map((row) => `${line(row).trimEnd()}\n`).join("");
 }
 
@@ -1295,13 +1296,15 @@ function writePart(part: Directive[], text: string, conf: string): Directive[] {
   const hasServer = hasDirective(part, "server");
   const isForHttp = (it: Directive) => withIncluded([it]).every(({ name }) => FOR_HTTP.test(name));
   const levelOf = (it: Directive) => (hasServer || isForHttp(it) ? "http" : "server");
+  const buffers = everyDirective(part).filter(({ name }) => BUFFERS.test(name));
   let ours = readNginx(conf);
   return ["http", "server"].flatMap((level) => {
     const here = part.filter((it) => levelOf(it) === level);
     const others = part.filter((it) => levelOf(it) !== level);
-    putFile(`${level}/ENTRYPOINT_NGINX`, withEdits(text, [...others, ...withProxy(here, level)]));
+    const edits = [...others, ...withProxy(here, level), ...withBuffering(here)];
+    putFile(`${level}/ENTRYPOINT_NGINX`, withEdits(text, edits));
     ours = ours.find(({ name }) => name === level)?.block ?? [];
-    return doublesOf(ours, here);
+    return doublesOf(ours, [...here, ...buffers]);
   });
 }
 
@@ -1382,6 +1385,11 @@ function withIncluded(level: Directive[]): Directive[] {
   );
 }
 
+/** With those in blocks and in files that are included. */
+function everyDirective(level: Directive[]): Directive[] {
+  return level.flatMap((it) => [it, ...everyDirective(it.block)]);
+}
+
 function hasDirective(level: Directive[], name: string): boolean {
   return withIncluded(level).some((directive) => directive.name === name);
 }
@@ -1391,11 +1399,13 @@ const FOR_HTTP =
   /^(map|geo|geoip2|split_clients|upstream|limit_(req|conn)_zone|log_format|\w+_cache_path|lua_shared_dict)$/;
 
 const ADDED = /^(include|types|map|set|if)$/; // one more takes no other's place
+const BUFFERS = /^(\w+?)_(?:busy_)?buffers?(?:_size)?$/; // nginx wants all of a protocol's to agree
 const KEYED = /^(proxy_(set|pass)_header|upstream|log_format|listen)$/;
 
 /** Those of ours that the user's part has at this level in its own way. */
 function doublesOf(ours: Directive[], theirs: Directive[]): Directive[] {
   const keyOf = ({ name, args }: Directive) => {
+    if (BUFFERS.test(name)) return name.replace(BUFFERS, "$1 buffers");
     if (name === "location") return `${name} ${args.join(" ").replace(/^\^~ ?|\/$/g, "")}`;
     return KEYED.test(name) ? `${name} ${args[0]?.toLowerCase()}` : name;
   };
@@ -1428,6 +1438,14 @@ function withProxy(level: Directive[], parent: string): Edit[] {
   const beside = level.filter((it) => it !== params);
   const by = `${withEdits(text, doublesOf(readNginx(text), beside))} `.replace(/\s+/g, " ");
   return [...inner, { from: at.from, to: params ? at.to : at.from, by }];
+}
+
+/** nginx caches only what it buffers, and ours buffers nothing. */
+function withBuffering(level: Directive[]): Edit[] {
+  const inner = level.flatMap((it) => (it.name === "include" ? [] : withBuffering(it.block)));
+  const cache = level.find(({ name }) => name === "proxy_cache");
+  if (!cache || hasDirective(level, "proxy_buffering")) return inner;
+  return [...inner, { from: cache.from, to: cache.from, by: "proxy_buffering on; " }];
 }
 
 const PARAMS = "proxy_params";
@@ -1579,8 +1597,7 @@ function protocolSettings(name: string): string {
   ${name}_read_timeout 3600s;
   ${name}_send_timeout 3600s;
   ${name}_buffer_size 64k;
-  ${name}_buffers 8 64k;
-  ${name}_busy_buffers_size 128k;`;
+  ${name}_buffers 8 64k;`; // of which two may be busy
 }
 
 /** IPv4 and, where there is one, IPv6. The file listen has the same. */
@@ -1949,7 +1966,7 @@ const WORDED = anyOf([
 ]);
 const BEGINNING = anyOf([
   /^(?:error|fail|crit|panic|fatal error|runtime|PHP [\w ]+|\(node:\d+\) \w+): |^--- Logging error/,
-  /^(?:[a-z]\w*\.)+[A-Z][\w$]*(?:: |$)|^Trace(?::|$)|^Unhandled exc/,
+  /^(?:[a-z]\w*\.)+[A-Z][\w$]*(?:: |$)|^Trace(?::|$)|^Unhandled exc|^thread '.*' panicked at/,
   /^(?:\/|node:|file:)[^\s:]*:\d+$/,
   EXCERPT,
 ]);
@@ -1961,7 +1978,8 @@ const LISTED = anyOf([
   /^(?:During handling of |The above exc|Call stack:$|Message: |Arguments: |future: <|"""$)/,
   /^(?:\[SQL: |\[parameters: |\(Background on |\[signal |\.\.\.|created by |exit status |runtime: sp)/,
   /^(?:(?:PHP)? +thrown in |(?:PHP )?Stack trace:$|\[stacktrace|\[previous exc|Next |"\}|Did you )/,
-  /^(?:Node\.js v|Bun v|\(Use `node |Require stack:|- \/|Stack backtrace:$)/,
+  /^(?:Node\.js v|Bun v|\(Use `node |Require stack:|- \/|[Ss]tack backtrace:$|note: (?:run|Some) )/,
+  /^(?:DETAIL|HINT|CONTEXT|LINE \d+|Reason|Help|Call log|Stacktrace|HTTP response [a-z]+):(?: |$)/,
   EXCERPT,
 ]);
 /** Below lines that end like the first, what looks like the second goes on. */
@@ -1969,7 +1987,10 @@ const PAIRS: [RegExp, RegExp][] = [
   [/^(?:\/|node:|file:)[^\s:]*:\d+(?:\n.*){0,2}\n?$|(?:^|\n) *\d+ \| .*\n *\^$/, /./], // Node's, Bun's
   [/(?:^|\n)(?:(?:During handl|The above exc|Exception ign|--- Log).*|""")\n*$/, TRACEBACK],
   [/\n[ \t]+(?:(?:\d{1,5}: )?from \S+:\d.*|\.\.\. \d+ levels\S*)$/, RUBY_HEAD], // a cause
-  [/(?:\.(?:go|s):\d|\ngoroutine |^goroutine |\nruntime st).*$/, /^\S+\(.*\)$|^[\w./*()-]+$/],
+  [
+    /(?:\.(?:go|s):\d|\ngoroutine |^goroutine |\nruntime st).*$/,
+    /^\S+\(.*\)$|^[\w-]+[./][\w./*()-]+$/, // with parentheses, or a package in front
+  ],
   [/(?:^|\n)runtime: .*$/, /^fatal error: /],
 ];
 /** How loggers begin a line: with a time, a level, an address, fields or an object. */

@@ -553,6 +553,7 @@ section("--check", (it) => {
         /nginx: cannot load certificate "\/no".*; it must be there when it runs\n/,
         0,
       ],
+      ["include nope.inc;", /part:1: open\(\) "nope.inc" failed.*; it must be there/, 0],
       ["include /no/x.conf;", /part:1: open\(\) "\/no\/x.conf" failed.*; it must be there/, 0],
       [`events {}\npid ${box.dir}/x.pid;\nhttp { access_log ${box.dir}/access; }`, undefined, 0],
     ];

@@ -177,6 +177,7 @@ section(
       ["its app", ["app: PORT=$APP_PORT cat", "db: PORT=9001 cat", N], false],
       ["its app by number", ["app: PORT=8081 cat", "db: PORT=9001 cat", N], false],
       ["the only line", ["release: cat", "app: PORT=9001 cat", N], false],
+      ["the only line that somebody needs", ["m: PORT= cat", "app: PORT=9001 cat", N], false],
     ];
     for (const [what, lines, told, env] of nobody)
       it(`where nginx finds ${what} is ${told ? "" : "not "}told of`, async (box) => {

@@ -259,6 +259,18 @@ section("stop", (it) => {
     }
   });
 
+  it("ends a loop that starts a job again, whatever stands in front of it", async (box) => {
+    for (const wrapper of ["timeout 1h", "setsid -w", "script -qec", "tini --"]) {
+      const loop = "'while true; do echo up; sleep 1000; done'";
+      const shell = wrapper.startsWith("script") ? `${loop} /dev/null` : `sh -c ${loop}`;
+      const run = box.procfile([`web: ${wrapper} ${shell}`]);
+      await run.up("web");
+      const { code, stopMs } = await run.stop();
+      expect([wrapper, code]).toEqual([wrapper, 0]);
+      expect(stopMs).toBeLessThan(5000);
+    }
+  });
+
   it("leaves the process that ended by itself during the stop its code", async (box) => {
     const run = box.procfile(
       [
@@ -572,7 +584,7 @@ time.sleep(0.05)
         const run = box.procfile([`other: exec sleep 1000`, `web: ${web}`], {
           env: { ENTRYPOINT_GRACE: "1", ENTRYPOINT_READY: "0" },
         });
-        await eventually("some links", () => box.read("links").length > 20);
+        await eventually("some links", () => box.read("links").length > 5);
         run.signal("SIGTERM");
         await run.exit();
         const before = box.read("links").length;
