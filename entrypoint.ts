@@ -350,7 +350,7 @@ async function tellWhenReady(): Promise<void> {
   say(`ready in ${total}: ${times.filter(Boolean).join(", ") || "waited for none"}`);
   warnOfDaemons([front]);
   freeMemory(); // a megabyte that only the start needed
-  await sleep(10_000);
+  await sleep(Math.max(0, startedAt + 10_000 - performance.now()));
   if (ending) return;
   lookAtTrees();
   warnOfPlaces();
@@ -427,9 +427,10 @@ async function drain(end: End): Promise<boolean> {
     for (const child of plan.left)
       if (isNext(child, plan, now) && child !== busy) askTree(child, plan);
     const exits = plan.left.filter((child) => !child.end).map((child) => child.exit);
-    if (await within(wait, Promise.race(exits)))
-      await nextTurn(); // many may end at once
-    else lookAtTrees();
+    const anEnd = await within(wait, Promise.race(exits));
+    if (anEnd) await nextTurn(); // many may end at once
+    // What was more than its leader may have started another since it was looked at.
+    if (!anEnd || plan.left.some(({ tree }) => tree.length > 1)) lookAtTrees();
     const before = plan.left.length;
     plan.left = plan.left.filter((child) => !isGone(child));
     if (plan.left.length < before) wait = LOOK;
@@ -1101,7 +1102,7 @@ function lookFor({ name, command, program, release }: Row): void {
 async function checkLines(): Promise<void> {
   const lines = table.map(({ script }) => quoted(`set -n\n${script}`));
   putFile("lines", lines.map((line) => `(eval ${line}); printf '\\0%s\\n' $?\n`).join(""));
-  const said = (await outcome(`. ${quoted(join(directory, "lines"))}`)) ?? "";
+  const said = (await outcome(`. ${quoted(join(directory, "lines"))}`, 60_000)) ?? "";
   for (const [i, [, words = "", code]] of [...said.matchAll(/([^\0]*)\0(\d+)\n/g)].entries()) {
     const { where = "", name = "", command = "" } = table[i] ?? {};
     const [, mistake = ""] = /^.*?eval: (?:\S+ \d+: )?(.*)/.exec(words) ?? [];
@@ -1122,7 +1123,7 @@ async function checkNginx({ name, command, script, program = "" }: Row): Promise
   const isPlain = PLAIN.test(command) && TAKES_NGINX_CONF.test(command);
   if (!isPlain || basename(program) !== "nginx") return;
   fs.appendFileSync(`${childEnv.NGINX_CONF}`, "\nend_of_check;\n");
-  const said = await outcome(`${script} -t -e stderr`);
+  const said = await outcome(`${script} -t -e stderr`, 5000); // it looks names up
   if (said === undefined) say(`${name}: does not read its configuration within 5 s`, "WARNING");
   const [, what = "", file = "", line] =
     /\[emerg\] (?:\d+#\d+: )?(.*?)(?: in (\S+):(\d+))?$/m.exec(said ?? "") ?? [];
@@ -1134,12 +1135,12 @@ async function checkNginx({ name, command, script, program = "" }: Row): Promise
   else say(`${mistake}; it must be there when it runs`, "WARNING");
 }
 
-/** All that a command of our own says. Nothing after 5 s: nginx looks names up. */
-async function outcome(command: string): Promise<string | undefined> {
+/** All that a command of our own says, or nothing where it takes longer. */
+async function outcome(command: string, milliseconds: number): Promise<string | undefined> {
   const pipe = makePipe();
   const run = sh(childEnv, ["ignore", pipe.writeEnd, pipe.writeEnd])`${command}`;
   fs.closeSync(pipe.writeEnd);
-  const said = await within(5000, Array.fromAsync(pipe.source));
+  const said = await within(milliseconds, Array.fromAsync(pipe.source));
   if (!said && run.pid) send(-run.pid, SIGKILL);
   return said && Buffer.concat(said).toString();
 }

@@ -211,9 +211,9 @@ section("json", (it) => {
     }
   });
 
-  it("looks at each of a million empty lines once", async (box) => {
-    const run = await through(box, "\n".repeat(1_000_000));
-    expect(entriesOf(run, "app").length).toBe(1_000_000);
+  it("looks at each of many empty lines once", async (box) => {
+    const run = await through(box, "\n".repeat(300_000));
+    expect(entriesOf(run, "app").length).toBe(300_000);
   });
 
   it("shows what is no UTF-8, and keeps what is around it", async (box) => {

@@ -259,18 +259,6 @@ section("stop", (it) => {
     }
   });
 
-  it("ends a loop that starts a job again, whatever stands in front of it", async (box) => {
-    for (const wrapper of ["timeout 1h", "setsid -w", "script -qec", "tini --"]) {
-      const loop = "'while true; do echo up; sleep 1000; done'";
-      const shell = wrapper.startsWith("script") ? `${loop} /dev/null` : `sh -c ${loop}`;
-      const run = box.procfile([`web: ${wrapper} ${shell}`]);
-      await run.up("web");
-      const { code, stopMs } = await run.stop();
-      expect([wrapper, code]).toEqual([wrapper, 0]);
-      expect(stopMs).toBeLessThan(5000);
-    }
-  });
-
   it("leaves the process that ended by itself during the stop its code", async (box) => {
     const run = box.procfile(
       [
@@ -591,6 +579,18 @@ time.sleep(0.05)
         await Bun.sleep(200); // for nothing to happen
         expect([web, box.read("links").length]).toEqual([web, before]);
         box.remove("links");
+      }
+    });
+
+    it("ends a loop that starts a job again, whatever stands in front of it", async (box) => {
+      for (const wrapper of ["timeout 1h", "setsid -w", "script -qec", "tini --"]) {
+        const loop = "'while true; do echo up; sleep 1000; done'";
+        const shell = wrapper.startsWith("script") ? `${loop} /dev/null` : `sh -c ${loop}`;
+        const run = box.procfile([`web: ${wrapper} ${shell}`]);
+        await run.up("web");
+        const { code, stopMs } = await run.stop();
+        expect([wrapper, code]).toEqual([wrapper, 0]);
+        expect(stopMs).toBeLessThan(5000);
       }
     });
 
