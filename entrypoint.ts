@@ -2456,7 +2456,8 @@ type Sockets = ReturnType<typeof openSockets>;
 function whereListens({ tree }: Child, sockets: () => Sockets) {
   const files = new Set(tree.flatMap((p) => openFiles(p) ?? []));
   if (!files.size) return undefined;
-  const open = [...sockets()].flatMap(([socket, place]) => (files.has(socket) ? place : []));
+  const all = [...files].some(isSocket) ? [...sockets()] : []; // to read them takes a while
+  const open = all.flatMap(([socket, place]) => (files.has(socket) ? place : []));
   const carries = open.includes("udp") || files.has("/dev/fuse") || files.has("/dev/net/tun");
   return { places: [...new Set(open)].filter((place) => place !== "udp"), carries };
 }
@@ -2478,7 +2479,11 @@ function isListening(p: Process, sockets: () => Sockets): boolean {
 }
 
 function placesOf(p: Process, sockets: () => Sockets): Place[] {
-  return (openFiles(p) ?? []).flatMap((file) => sockets().get(file) ?? []);
+  return (openFiles(p) ?? []).flatMap((file) => (isSocket(file) && sockets().get(file)) || []);
+}
+
+function isSocket(file: string): boolean {
+  return file.startsWith("socket:");
 }
 
 /** By place, whom /proc shows to listen there and to be in no row's tree, where no row's does. */
