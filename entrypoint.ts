@@ -339,14 +339,16 @@ async function tellWhenReady(): Promise<void> {
   await waitUntilListens(last, Math.min(settings.ready, 10));
   if (ending) return;
   const total = duration(last.upAfter ? performance.now() : startedAt);
-  const front = (last.upAfter && holderOf(probedPlace(last.row), children)) || last; // it may be above
+  const place = probedPlace(last.row);
+  const sharing = children.filter(({ row }) => probedPlace(row) === place && !row.release);
+  const isAlone = !last.upAfter || sharing.length === 1; // then nobody has to be looked for in /proc
+  const front = (isAlone ? undefined : holderOf(place, sharing)) ?? last;
   if (front !== last) {
     last.upAfter = undefined;
     front.upAfter = performance.now() - front.startedAt;
   }
   const times = children.map(({ row, upAfter }) => upAfter && `${row.name} ${duration(upAfter)}`);
-  if (settings.ready && !front.upAfter)
-    times.push(`nobody answers on ${placeName(probedPlace(last.row))} yet`);
+  if (settings.ready && !front.upAfter) times.push(`nobody answers on ${placeName(place)} yet`);
   say(`ready in ${total}: ${times.filter(Boolean).join(", ") || "waited for none"}`);
   warnOfDaemons([front]);
   freeMemory(); // a megabyte that only the start needed
@@ -430,7 +432,7 @@ async function drain(end: End): Promise<boolean> {
     const anEnd = await within(wait, Promise.race(exits));
     if (anEnd) await nextTurn(); // many may end at once
     // What was more than its leader may have started another since it was looked at.
-    if (!anEnd || plan.left.some(({ tree }) => tree.length > 1)) lookAtTrees();
+    if (!anEnd || plan.left.some((child) => child.end && child.tree.length > 1)) lookAtTrees();
     const before = plan.left.length;
     plan.left = plan.left.filter((child) => !isGone(child));
     if (plan.left.length < before) wait = LOOK;
@@ -1280,15 +1282,16 @@ function writeNginxConf(address = appAddress): void {
   const text = fillIn(settings.template ?? "");
   const part = readNginx(text);
   const isWhole = hasDirective(part, "events");
+  const isPart = part.length > 0 && !isWhole;
   if (part.length) putFile("listen", listenDirectives());
-  if (part.length && !isWhole) putFile(PARAMS, PROXY_PARAMS);
-  if (part.length && !isWhole) putFile("modules-of-the-image", nginxModules().join("\n"));
+  if (isPart) putFile(PARAMS, PROXY_PARAMS);
+  if (isPart) putFile("modules-of-the-image", nginxModules().join("\n"));
   bringFiles(part);
   const saysDaemon = table.some(({ command }) => /\bdaemon\b/.test(command));
   const daemon = saysDaemon || hasDirective(part, "daemon") ? "" : "daemon off;";
   const ours = isWhole ? "include main/ENTRYPOINT_NGINX;" : nginxConf(hasDirective(part, "server"));
   if (isWhole) putFile("main/ENTRYPOINT_NGINX", text);
-  const doubles = part.length && !isWhole ? writePart(part, text, ours) : [];
+  const doubles = isPart ? writePart(part, text, ours) : [];
   putFile("nginx.conf", `${daemon}\n${withEdits(ours, doubles)}\n`);
 }
 
@@ -2490,7 +2493,8 @@ function isSocket(file: string): boolean {
 function listenersOutside(): Map<Place, Process> {
   const sockets = lazily(openSockets);
   const ours = children.flatMap(({ tree }) => tree);
-  const others = (processes() ?? []).filter(({ id }) => !ours.some((p) => p.id === id));
+  const ids = new Set(ours.map(({ id }) => id));
+  const others = (processes() ?? []).filter(({ id }) => !ids.has(id));
   const taken = new Set(ours.flatMap((p) => placesOf(p, sockets)));
   const pairs = others.flatMap((p) => placesOf(p, sockets).map((place) => [place, p] as const));
   return new Map(pairs.filter(([place]) => !taken.has(place)));
