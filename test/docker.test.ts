@@ -305,8 +305,8 @@ describe("zombies", () => {
     { pid1: "with --init", options: ["--init", "--entrypoint", "entrypoint"], warned: false },
   ];
   for (const { pid1, options, warned } of inits) {
-    const what = warned ? "are warned of" : "of 1,000 orphans: none";
-    const words = ["sh", "-c", orphans(warned ? 100 : 1000)];
+    const what = warned ? "are warned of" : "of 200 orphans: none";
+    const words = ["sh", "-c", orphans(warned ? 20 : 200)];
     inEngine(`${what}, ${pid1}`, () =>
       inContainer({ options, words }, async (container) => {
         await container.line(/ready in/);

@@ -117,7 +117,7 @@ export const hasIPv6 = Object.values(os.networkInterfaces())
   .some((address) => address?.family === "IPv6");
 
 /** No event that a test waits for takes this long, however busy the machine is. */
-const PATIENCE = 30_000;
+const PATIENCE = 60_000;
 
 const libc = dlopen("libc.so.6", { pipe2: { args: ["ptr", "i32"], returns: "i32" } });
 

@@ -2,7 +2,7 @@
 
 import { test } from "bun:test";
 import path from "node:path";
-import { bun, eventually, root, within } from "../harness.ts";
+import { bun, root, within } from "../harness.ts";
 
 export const MINUTES = 60_000;
 const client = path.join(import.meta.dir, "client.ts");
@@ -89,7 +89,17 @@ export class Container {
   }
 
   async line(pattern: RegExp): Promise<void> {
-    await eventually(`a line like ${pattern}`, async () => pattern.test(await this.logs()));
+    const follow = 'exec docker logs --follow "$0" 2>&1';
+    const logs = Bun.spawn(["sh", "-c", follow, this.name], { env, stdout: "pipe" });
+    const reading = async () => {
+      let text = "";
+      for await (const chunk of logs.stdout.pipeThrough(new TextDecoderStream())) {
+        text += chunk;
+        if (pattern.test(text)) return;
+      }
+      throw new Error(`the container has ended without a line like ${pattern}`);
+    };
+    await within(`a line like ${pattern}`, reading()).finally(() => logs.kill());
   }
 
   exec(script: string): Promise<string> {
