@@ -1300,7 +1300,8 @@ function writePart(part: Directive[], text: string, conf: string): Directive[] {
   const hasServer = hasDirective(part, "server");
   const isForHttp = (it: Directive) => withIncluded([it]).every(({ name }) => FOR_HTTP.test(name));
   const levelOf = (it: Directive) => (hasServer || isForHttp(it) ? "http" : "server");
-  const buffers = everyDirective(part).filter(({ name }) => BUFFERS.test(name));
+  const isForAll = ({ name }: Directive) => name === "internal" || BUFFERS.test(name);
+  const anywhere = everyDirective(part).filter(isForAll);
   let ours = readNginx(conf);
   return ["http", "server"].flatMap((level) => {
     const here = part.filter((it) => levelOf(it) === level);
@@ -1308,7 +1309,7 @@ function writePart(part: Directive[], text: string, conf: string): Directive[] {
     const edits = [...others, ...withProxy(here, level), ...withBuffering(here)];
     putFile(`${level}/ENTRYPOINT_NGINX`, withEdits(text, edits));
     ours = ours.find(({ name }) => name === level)?.block ?? [];
-    return doublesOf(ours, [...here, ...buffers]);
+    return doublesOf(ours, [...here, ...anywhere]);
   });
 }
 
@@ -1410,6 +1411,7 @@ const KEYED = /^(proxy_(set|pass)_header|upstream|log_format|listen)$/;
 function doublesOf(ours: Directive[], theirs: Directive[]): Directive[] {
   const keyOf = ({ name, args }: Directive) => {
     if (BUFFERS.test(name)) return name.replace(BUFFERS, "$1 buffers");
+    if (name === "internal") return "proxy_ignore_headers"; // X-Accel-Redirect leads there
     if (name === "location") return `${name} ${args.join(" ").replace(/^\^~ ?|\/$/g, "")}`;
     return KEYED.test(name) ? `${name} ${args[0]?.toLowerCase()}` : name;
   };
@@ -1589,7 +1591,6 @@ ${PROXY_PARAMS}
   proxy_request_buffering off;
   proxy_buffering off;
   proxy_redirect off;
-  proxy_ignore_headers ${ACCEL.join(" ")};
   uwsgi_buffering off;
 `;
 }
@@ -1629,6 +1630,7 @@ function builtInServer(): string {
     if ($app_forwarded_for = "") { set $app_forwarded_for $remote_addr; }
     if ($app_forwarded_proto = "") { set $app_forwarded_proto $scheme; }
     include server/ENTRYPOINT_NGINX*;
+    proxy_ignore_headers ${ACCEL.join(" ")};
     try_files "" @app; # what no location takes
     location @app { proxy_pass http://app; }
     location ^~ /static/ {
