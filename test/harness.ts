@@ -276,6 +276,10 @@ class Output {
     return Buffer.concat(this.chunks);
   }
 
+  get size(): number {
+    return this.chunks.reduce((sum, { length }) => sum + length, 0);
+  }
+
   get text(): string {
     return this.bytes.toString();
   }

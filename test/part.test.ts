@@ -99,6 +99,14 @@ section(
       });
 
     it("wins by the name of a header, and the proxy's others stay", async (box) => {
+      const lines = `proxy_set_header X-Real-IP $remote_addr; proxy_set_header host api.example;
+        proxy_set_header "X-Forwarded-Proto" https;`;
+      const wanted = {
+        "x-real-ip": "127.0.0.1",
+        host: "api.example",
+        "x-forwarded-proto": "https",
+        "x-forwarded-for": "127.0.0.1",
+      };
       const here =
         "location / { include proxy_params; LINE proxy_read_timeout 9s; proxy_pass http://app; }";
       for (const part of [
@@ -109,19 +117,10 @@ section(
         `server { include listen; ${here} }`,
         "include x.inc;",
       ]) {
-        for (const [line, wanted] of [
-          ["proxy_set_header X-Real-IP $remote_addr;", { ...PASSED, "x-real-ip": "127.0.0.1" }],
-          ["proxy_set_header host api.example;", { ...PASSED, host: "api.example" }],
-          [
-            'proxy_set_header "X-Forwarded-Proto" https;',
-            { ...PASSED, "x-forwarded-proto": "https" },
-          ],
-        ] as const) {
-          const files = { "x.inc": line };
-          const { run, url } = await start(box, part.replace("LINE", line), files);
-          expect([part, await headersAt(url)]).toEqual([part, expect.objectContaining(wanted)]);
-          await run.stopsWell();
-        }
+        const files = { "x.inc": lines };
+        const { run, url } = await start(box, part.replace("LINE", lines), files);
+        expect([part, await headersAt(url)]).toEqual([part, expect.objectContaining(wanted)]);
+        await run.stopsWell();
       }
     }, 240_000);
 
