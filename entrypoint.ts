@@ -320,7 +320,11 @@ function isUpAt(child: Child, address: string): void {
 async function checkPlace({ name, place, release }: Row): Promise<End | undefined> {
   const isShared = children.some(({ row }) => !row.release && row.place === place);
   if (release || isShared || place === undefined) return undefined;
-  if ((await answersAt(place)) && !holderOf(place, children)) {
+  const isTaken = async () => Boolean(await answersAt(place)) && !holderOf(place, children);
+  let taken = await isTaken();
+  // Asked again: a server of ours may be handing its socket to a worker that it has just started.
+  if (taken) taken = await sleep(PATIENCE).then(isTaken);
+  if (taken) {
     const why = `${name}: another program listens on ${placeName(place)} already`;
     return { kind: "failure", why: `${why}: end it or choose another place`, code: 2 };
   }
@@ -335,7 +339,7 @@ async function tellWhenReady(): Promise<void> {
   const last = children.at(-1);
   if (!last || last.row.release) return;
   const startedAt = performance.now();
-  warnOfDaemons(children);
+  warnOfDaemons(children.filter(({ upAfter }) => upAfter));
   await waitUntilListens(last, Math.min(settings.ready, 10));
   if (ending) return;
   const total = duration(last.upAfter ? performance.now() : startedAt);
@@ -350,8 +354,8 @@ async function tellWhenReady(): Promise<void> {
   const times = children.map(({ row, upAfter }) => upAfter && `${row.name} ${duration(upAfter)}`);
   if (settings.ready && !front.upAfter) times.push(`nobody answers on ${placeName(place)} yet`);
   say(`ready in ${total}: ${times.filter(Boolean).join(", ") || "waited for none"}`);
-  warnOfDaemons([front]);
   freeMemory(); // a megabyte that only the start needed
+  if (front.upAfter) warnOfDaemons([front]);
   await sleep(Math.max(0, startedAt + 10_000 - performance.now()));
   if (ending) return;
   lookAtTrees();
@@ -838,12 +842,13 @@ function warnOfPlaces(sockets = lazily(openSockets)): void {
 }
 
 /** No stop reaches who has gone into the background, out of the tree of its line. */
-function warnOfDaemons(some: Child[]): void {
-  const up = some.filter(({ upAfter }) => upAfter);
+async function warnOfDaemons(some: Child[]): Promise<void> {
+  await sleep(PATIENCE); // its parent may not have ended yet
+  if (ending || !some.length) return;
   const sockets = lazily(openSockets);
   const outside = lazily(listenersOutside);
-  if (up.length) lookAtTrees();
-  for (const child of up) {
+  lookAtTrees();
+  for (const child of some) {
     const { name } = child.row;
     const place = probedPlace(child.row);
     const p = whereListens(child, sockets)?.places.includes(place)

@@ -157,6 +157,14 @@ grep -E '^Sig(Ign|Blk)' /proc/self/status # not those of sh: BusyBox's ignores S
     expect(code).toBe(2);
   });
 
+  it("takes a port that something else is just leaving", async (box) => {
+    const open = (): void => stranger.stop(true);
+    const socket = { open, data() {}, error() {} };
+    const stranger = Bun.listen({ hostname: "127.0.0.1", port: 0, socket });
+    const run = box.procfile([`app: PORT=${stranger.port} ${serve(stranger.port)}`, "web: exit 7"]);
+    expect((await run.exit()).code).toBe(7);
+  });
+
   it("refuses it behind a release job, too", async (box) => {
     const { port, stop } = occupy("127.0.0.1");
     const run = box.procfile(["release: true", "web: touch started"], { env: { PORT: `${port}` } });
