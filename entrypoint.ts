@@ -563,7 +563,7 @@ function askTree(child: Child, plan: Stop): void {
 
 /** Asks this process, or those below it. A relay above it ends by itself, but not before the server. */
 function askFrom(p: Process, child: Child, plan: Stop, relayAbove?: Process): void {
-  if (plan.filters.has(p.id)) return;
+  if (isFilterStill(p, child, plan)) return;
   const before = toldBefore(p, plan);
   if (before) {
     askBelowTold(p, before, child, plan);
@@ -582,6 +582,15 @@ function askFrom(p: Process, child: Child, plan: Stop, relayAbove?: Process): vo
   if (relay && allBelow(p).some(({ id }) => plan.present.has(id))) leaveAlone([p], graceEnds, plan);
   else sendOnce(p, handles(p, signal) ? signal : SIGTERM, child, plan);
   for (const q of p.below) askFrom(q, child, plan, relay);
+}
+
+/** For half of the time one that was a filter may end by itself; then by what it reads now. */
+function isFilterStill(
+  { id }: Process,
+  { tree }: Child,
+  { filters, halfway, sockets }: Stop,
+): boolean {
+  return filters.has(id) && (performance.now() < halfway || filtersOf(tree, sockets).includes(id));
 }
 
 /** If it was asked, by us or by another that was: it handles SIGTERM no longer, or has closed. */

@@ -436,7 +436,7 @@ import os, signal, subprocess, time
 signal.signal(signal.SIGTERM, lambda *_: os.write(1, b"told\\n"))
 server = subprocess.Popen(["node", "server.cjs"])
 server.wait()
-time.sleep(0.05)
+time.sleep(0.02)
 `,
         ),
         0o755,
@@ -454,7 +454,7 @@ time.sleep(0.05)
     });
 
     it("takes nobody for a filter whose input has ended", async (box) => {
-      const worker = `(${onSignal("TERM", "worker")}; ${forever})`;
+      const worker = `(cat >/dev/null; ${onSignal("TERM", "worker")}; ${forever})`;
       for (const line of [`echo go | ${worker}`, `echo go | (${worker}; true)`, `${worker} <in`]) {
         box.write("in", "");
         const run = box.procfile([`app: ${line}`]);
@@ -462,6 +462,18 @@ time.sleep(0.05)
         const { code, stopMs } = await run.stop();
         expect([line, code, box.lines("log")]).toEqual([line, 0, ["worker TERM"]]);
         expect(stopMs).toBeLessThan(3000);
+        box.remove("log");
+      }
+    });
+
+    it("asks a filter that does not end with its input when half of the grace is over", async (box) => {
+      const worker = `${onSignal("TERM", "worker")}; ${forever}`;
+      for (const line of [`yes | (${worker})`, `sleep 1000 | (${worker}; true)`]) {
+        const run = box.procfile([`app: ${line}`], { env: { ENTRYPOINT_GRACE: "3" } });
+        await run.up("app");
+        const { code, stopMs } = await run.stop();
+        expect([line, code, box.lines("log")]).toEqual([line, 0, ["worker TERM"]]);
+        expect(stopMs).toBeGreaterThan(1400);
         box.remove("log");
       }
     });
