@@ -563,7 +563,7 @@ function askTree(child: Child, plan: Stop): void {
 
 /** Asks this process, or those below it. A relay above it ends by itself, but not before the server. */
 function askFrom(p: Process, child: Child, plan: Stop, relayAbove?: Process): void {
-  if (isFilterStill(p, child, plan)) return;
+  if (isStillFilter(p, child, plan)) return;
   const before = toldBefore(p, plan);
   if (before) {
     askBelowTold(p, before, child, plan);
@@ -585,7 +585,7 @@ function askFrom(p: Process, child: Child, plan: Stop, relayAbove?: Process): vo
 }
 
 /** For half of the time one that was a filter may end by itself; then by what it reads now. */
-function isFilterStill(
+function isStillFilter(
   { id }: Process,
   { tree }: Child,
   { filters, halfway, sockets }: Stop,
@@ -773,9 +773,9 @@ function placeName(place: Place): string {
 }
 
 /** Undefined if nobody tells. */
-function placesNow(child: Child): Place[] | undefined {
+function whereListensNow(child: Child) {
   lookAtTrees();
-  return whereListens(child, openSockets)?.places;
+  return whereListens(child, openSockets);
 }
 
 /** Which of these listens there now. */
@@ -794,7 +794,7 @@ function tellOfWaiting(child: Child, waited: number): void {
     say(`${name}: ${what}${hintForPlace(child)}`);
     return;
   }
-  const there = placesNow(child) ?? [];
+  const there = whereListensNow(child)?.places ?? [];
   const others = there.map(placeName).join(" and ");
   if (others && !there.includes(place))
     say(`${name}: does not listen on ${where} yet; it listens on ${others}`); // a debugger's, maybe
@@ -804,11 +804,16 @@ function tellOfWaiting(child: Child, waited: number): void {
 function hintForPlace(child: Child): string {
   const { command } = child.row;
   const place = probedPlace(child.row);
-  const there = placesNow(child);
-  if (!there) return ": it must listen on $PORT";
+  const it = whereListensNow(child);
+  if (!it) return ": it must listen on $PORT";
+  const there = it.places;
   const [instead, ...more] = there;
-  if (!instead) return ": it listens nowhere yet, and must listen on $PORT";
-  if (there.includes(place)) return ": it listens, but no connection gets there: is lo up?";
+  if (!instead)
+    return it.carries
+      ? ": it takes packets only, which cannot be waited for: write PORT="
+      : ": it listens nowhere yet, and must listen on $PORT";
+  if (there.includes(place))
+    return ": it listens, but no connection gets there: let it listen on 127.0.0.1 (is lo up?)";
   const where = `: it listens on ${there.map(placeName).join(" and ")}`;
   if (more.length) return where;
   if (instead !== settings.port) {
@@ -834,17 +839,17 @@ function warnOfPlaces(sockets = lazily(openSockets)): void {
     const { name } = child.row;
     const places = where.get(child) ?? [];
     const listens = `listens on ${places.map(placeName).join(" and ")}`;
-    const written = places.join(" or PORT=");
     const app = table.slice(table.indexOf(child.row)).find(hasOwnPlace)?.name;
     if (places.includes(settings.port)) {
       const cure = `move the line of ${name} below that of ${app}`;
       if (app) say(`${name}: ${listens} and was up before ${app}: ${cure}`, "WARNING");
     } else if (!hasFront && child === listening.at(-1)) {
-      const cure = `let ${name} listen on $PORT, or publish ${written} (EXPOSE, -p)`;
+      const cure = `let ${name} listen on $PORT, or publish ${places.join(" and ")} (EXPOSE, -p)`;
       if (!ending)
         say(`nobody listens on port ${settings.port}; ${name} ${listens}: ${cure}`, "WARNING");
     } else if (child.row !== table.at(-1)) {
-      const cure = `write PORT=${written} in front of its command, or PORT= if nobody needs it`;
+      const written = places.map((place) => `PORT=${place}`).join(" or ");
+      const cure = `write ${written} in front of its command, or PORT= if nobody needs it`;
       say(`${name}: ${listens}, and those below did not wait for it: ${cure}`, "WARNING");
     }
   }
@@ -922,7 +927,10 @@ function hintForDone(child: Child, { after = 0 }: End): string {
   const atOnce = after < 1000;
   if (/[^&]&\s*$/.test(command))
     return ": the & at the end of its line puts it into the background: leave that out";
-  if (livesOn(child)) return `: it lives on in the background; ${FOREGROUND}`;
+  if (livesOn(child))
+    return command.includes("&>")
+      ? ": &> is bash's, and to sh an & that puts it into the background: write >FILE 2>&1"
+      : `: it lives on in the background; ${FOREGROUND}`;
   if (atOnce && /\bnginx\b|\bservice\b|daemon/.test(command)) return `: ${FOREGROUND}`;
   if (!table.some((row) => row !== child.row && !row.release)) return "";
   return atOnce
@@ -1193,7 +1201,7 @@ const OPENING = new RegExp(
 const QUOTED = /'[^']*'|"(?:[^"\\]|\\.)*"|\\./g;
 const LONE_AMPERSAND = /(?<![&<>|])&(?![&>])/;
 const VARIABLE = String.raw`\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\})`;
-const REFERENCE = /\$\{(\w+)(?::?-([^}]*))?\}/g; // ${NAME}, ${NAME:-default}
+const REFERENCE = /\$\{(\w+)(?::?[-=?]([^}]*))?\}/g; // ${NAME}, ${NAME:-default}, ${NAME:?message}
 const PLAIN = new RegExp(
   String.raw`^(?:[\w\s./:@%+,=^*?[\]~-]|${VARIABLE}|'[^']*'|"(?:[^"$\`\\]|${VARIABLE})*")+$`,
 );
@@ -1296,8 +1304,8 @@ function writeNginxConf(address = appAddress): void {
   const text = fillIn(settings.template ?? "");
   const part = readNginx(text);
   const isWhole = hasDirective(part, "events");
-  const isPart = part.length > 0 && !isWhole;
-  if (part.length) putFile("listen", listenDirectives());
+  const isPart = hasWords(text) && !isWhole;
+  if (hasWords(text)) putFile("listen", listenDirectives());
   if (isPart) putFile(PARAMS, PROXY_PARAMS);
   if (isPart) putFile("modules-of-the-image", nginxModules().join("\n"));
   bringFiles(part);
@@ -1343,7 +1351,7 @@ function renewNginxConf(): void {
   if (template === undefined) return;
   try {
     readTemplate();
-    if (!problems.length && !readNginx(settings.template ?? "").length)
+    if (!problems.length && !hasWords(settings.template ?? ""))
       problems.push(`ENTRYPOINT_NGINX=${env.ENTRYPOINT_NGINX}: is empty`);
     if (!problems.length) writeNginxConf();
   } catch (error) {
@@ -1395,6 +1403,11 @@ function readNginx(text: string): Directive[] {
     if (/^[{};]$/.test(token)) words = [];
     else if (!token.startsWith("#")) words.push(token.replace(/^(["'])(.*)\1$/s, "$2"));
   }
+}
+
+/** Whether it says anything. Where that is no whole directive, nginx tells what is wrong. */
+function hasWords(text: string): boolean {
+  return (text.match(NGINX_TOKEN) ?? []).some((token) => !token.startsWith("#"));
 }
 
 /** What stands at a level, also by way of files that it includes. */
@@ -1974,6 +1987,7 @@ const FRAMES = [
 const FRAME = anyOf([...FRAMES, /^[ \t]*\S+:\d+:in [`'][^']*'$/]); // Ruby
 const CARET = /^\s*[~^]*\^[~^]*$/; // below the source that it points at
 const EXCERPT = /^ *\d+ \| /; // the source, as Bun shows it; Node has its place above it
+const SOURCE = /^(?:[^|\n]*: )? *\d+ \| /; // where it begins, behind words of the program's
 const TRACEBACK = /(?:^|[\s|])Traceback \(most recent call last\):$/;
 const RUBY_HEAD = /^\S+:\d+:in [`'].*: /;
 // To look for words in all that came costs less than a pattern for each line.
@@ -1988,23 +2002,25 @@ const BEGINNING = anyOf([
   /^(?:error|fail|crit|panic|fatal error|runtime|PHP [\w ]+|\(node:\d+\) \w+): |^--- Logging error/,
   /^(?:[a-z]\w*\.)+[A-Z][\w$]*(?:: |$)|^Trace(?::|$)|^Unhandled exc|^thread '.*' panicked at/,
   /^(?:\/|node:|file:)[^\s:]*:\d+$/,
-  EXCERPT,
+  SOURCE,
 ]);
 const HEAD = anyOf([WORDED, BEGINNING]);
 const BARE = anyOf([...FRAMES, BEGINNING]); // what opens one without a word
 const INDENTED = /^(?:\t| {2})(?!\s*\+ Exception Group )/; // programs list things behind one blank
+const BEHIND_MESSAGE = /^(?:During handling of |The above exc|\[SQL: |Did you mean)/; // below an error's words
 const LISTED = anyOf([
+  BEHIND_MESSAGE,
   /^(?: --->|Caused by: |Suppressed: |Wrapped by: |--- End of |[}\])>]+[,;]?$|\} \{$|Emitted ')/,
-  /^(?:During handling of |The above exc|Call stack:$|Message: |Arguments: |future: <|"""$)/,
-  /^(?:\[SQL: |\[parameters: |\(Background on |\[signal |\.\.\.|created by |exit status |runtime: sp)/,
-  /^(?:(?:PHP)? +thrown in |(?:PHP )?Stack trace:$|\[stacktrace|\[previous exc|Next |"\}|Did you )/,
+  /^(?:Call stack:$|Message: |Arguments: |future: <|"""$)/,
+  /^(?:\[parameters: |\(Background on |\[signal |\.\.\.|created by |exit status |runtime: sp)/,
+  /^(?:(?:PHP)? +thrown in |(?:PHP )?Stack trace:$|\[stacktrace|\[previous exc|Next |"\})/,
   /^(?:Node\.js v|Bun v|\(Use `node |Require stack:|- \/|[Ss]tack backtrace:$|note: (?:run|Some) )/,
   /^(?:DETAIL|HINT|CONTEXT|LINE \d+|Reason|Help|Call log|Stacktrace|HTTP response [a-z]+):(?: |$)/,
   EXCERPT,
 ]);
 /** Below lines that end like the first, what looks like the second goes on. */
 const PAIRS: [RegExp, RegExp][] = [
-  [/^(?:\/|node:|file:)[^\s:]*:\d+(?:\n.*){0,2}\n?$|(?:^|\n) *\d+ \| .*\n *\^$/, /./], // Node's, Bun's
+  [/^(?:\/|node:|file:)[^\s:]*:\d+(?:\n.*){0,2}\n?$|\d \| .*\n *\^$/, /./], // Node's, Bun's
   [/(?:^|\n)(?:(?:During handl|The above exc|Exception ign|--- Log).*|""")\n*$/, TRACEBACK],
   [/\n[ \t]+(?:(?:\d{1,5}: )?from \S+:\d.*|\.\.\. \d+ levels\S*)$/, RUBY_HEAD], // a cause
   [
@@ -2021,7 +2037,7 @@ const STAMP = anyOf([
   /^\d+(?:\.\d+){3}\b|^\w+=\S+ .*\w=|^\s*\{"/,
 ]);
 const BELOW_MESSAGE = anyOf([FRAME, CARET]);
-const TELLS = anyOf([STAMP, BELOW_MESSAGE, HEAD]);
+const TELLS = anyOf([STAMP, BELOW_MESSAGE, HEAD, BEHIND_MESSAGE]);
 // What may be more than text among many lines, where a blank must not be a newline.
 const SPECIAL = new RegExp(`\\n(?:${anyOf([BARE, OBJECT, NGINX_ERROR]).source})`, "m");
 
@@ -2107,7 +2123,8 @@ function isOfMessage([line = "", ...below]: string[]): boolean {
   const [next = ""] = below;
   if (/^[\w.]+$/.test(line) && INDENTED.test(next) && !FRAME.test(next)) return true; // a bad field
   const telling = below.find((other) => TELLS.test(other)) ?? "";
-  return BELOW_MESSAGE.test(telling) && !/^\s*File /.test(telling);
+  const isAbove = BELOW_MESSAGE.test(telling) && !/^\s*File /.test(telling);
+  return isAbove || BEHIND_MESSAGE.test(telling);
 }
 
 /** What was held: the trace, and the empty lines behind it. What was none is as many lines as before. */

@@ -540,6 +540,10 @@ section("--check", (it) => {
       ["root /x;\nroot /y;", /ENTRYPOINT_NGINX=part:2: .*duplicate/, 2],
       ["location /a { return 204;", /ENTRYPOINT_NGINX=part:\d: unexpected end of file/, 2],
       ["location /a {\n proxy_pass http://no.invalid; }", /part:2: host not found/, 0],
+      ["# none is whole\ndeny all", /part:2: unexpected end of file/, 2],
+      ['"a', /part:1: unexpected end of file/, 2],
+      ["}", /part:1: unexpected "\}"/, 2],
+      ["server", /part:1: unexpected end of file/, 2],
       ["location / ;", /part:1: directive "location" has no opening "\{"\n/, 2],
       [
         "\nclient_max_body_size ten;",

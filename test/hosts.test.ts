@@ -162,7 +162,7 @@ section(
       });
       expect((await run.exit()).code).toBe(1);
       expect(run.stderr.lines).toEqual([
-        `entrypoint | app: did not listen on port ${port} within 3 s: it listens, but no connection gets there: is lo up?`,
+        `entrypoint | app: did not listen on port ${port} within 3 s: it listens, but no connection gets there: let it listen on 127.0.0.1 (is lo up?)`,
       ]);
     });
 

@@ -51,6 +51,7 @@ const forms: [what: string, line: string][] = [
   ["an ampersand in quotes", "PORT=A sh -c 'true & exec node server.cjs'"],
   ["a name of the environment", "PORT=$PLACE node server.cjs"],
   ["a name with a default", `PORT=\${NOWHERE:-A} node server.cjs`],
+  ["a name that must be there", `PORT=\${PLACE:?no place} node server.cjs`],
 ];
 
 section(

@@ -291,7 +291,8 @@ section(
       await reloaded(demo, "4");
       box.write("my.conf", `location /v { return 200 5; }`);
       await reloaded(demo, "5");
-      expect(await ask(`${demo.url}/env`)).toStartWith("200 {");
+      const app = async () => (await ask(`${demo.url}/env`)).startsWith("200 {");
+      await eventually("the app, of the new workers", app);
       await demo.run.stopsWell();
     });
 

@@ -143,6 +143,13 @@ section("the race", (it) => {
       expect(run.stderr.text).not.toContain("sleep infinity");
     });
 
+  it("names bash's &>, which is an & to dash", async (box) => {
+    if (box.runtime.path) return; // BusyBox's sh has it, too
+    const run = box.procfile(["other: exec sleep 1000", "web: sleep 1000 &>log"]);
+    expect((await run.exit()).code).toBe(0);
+    expect(run.stderr.text).toMatch(/^entrypoint \| web: .*&> is bash's.*write >FILE 2>&1$/m);
+  });
+
   it("tells it of a real nginx, which leaves its group", async (box) => {
     box.mayEscape = /nginx/;
     for (const [log, access] of [

@@ -40,6 +40,17 @@ section(
       await run.stopsWell();
     });
 
+    it("says so of one that listens at two ports", async (box) => {
+      const [port, one, two] = [await freePort(), await freePort(), await freePort()];
+      const run = box.procfile([`web: ${serve(one)} & ${serve(two)} & wait`, `idle: ${forever}`], {
+        env: { PORT: `${port}` },
+      });
+      const [line = ""] = await run.line(/^entrypoint \| nobody listens on .*/);
+      expect(line).toContain("let web listen on $PORT, or publish ");
+      expect(line).toMatch(/publish \d+ and \d+ \(EXPOSE, -p\)$/);
+      await run.stopsWell();
+    });
+
     it("says that a front above its app was up before it", async (box) => {
       const [port, other] = [await freePort(), await freePort()];
       const run = box.procfile([`web: ${serve(port)}`, `app: ${listener(other)}`], {
@@ -343,6 +354,16 @@ section(
         "$PORT behind env",
         (own) => `env PORT=${own} busybox httpd -f -p 127.0.0.1:$PORT`,
         /as sh fills in \$PORT: write \d+ there$/,
+      ],
+      [
+        "UDP",
+        (own) => `PORT=${own} ${bun} -e "await Bun.udpSocket({ port: ${own} })"`,
+        /packets only.*: write PORT=$/,
+      ],
+      [
+        "another address of lo",
+        (own) => `PORT=${own} busybox httpd -f -p 127.0.1.1:${own}`,
+        /no connection gets there: let it listen on 127\.0\.0\.1/,
       ],
       ["another port", (own, _, third) => `PORT=${own} ${serve(third)}`, /: write PORT=\d+, or/],
     ];
