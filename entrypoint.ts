@@ -585,12 +585,9 @@ function askFrom(p: Process, child: Child, plan: Stop, relayAbove?: Process): vo
 }
 
 /** For half of the time one that was a filter may end by itself; then by what it reads now. */
-function isStillFilter(
-  { id }: Process,
-  { tree }: Child,
-  { filters, halfway, sockets }: Stop,
-): boolean {
-  return filters.has(id) && (performance.now() < halfway || filtersOf(tree, sockets).includes(id));
+function isStillFilter({ id }: Process, { tree }: Child, plan: Stop): boolean {
+  const mayEnd = performance.now() < plan.halfway;
+  return plan.filters.has(id) && (mayEnd || filtersOf(tree, plan.sockets).includes(id));
 }
 
 /** If it was asked, by us or by another that was: it handles SIGTERM no longer, or has closed. */

@@ -394,7 +394,7 @@ section(
         box.write(
           "app.sh",
           `trap "sleep 0.3; ${store.get(port).replaceAll("\\", "\\\\")}; exit 0" TERM
-           ${store.put(port)}
+           until ${store.put(port)}; do sleep 0.1; done # postgres listens before it serves
            echo up; while :; do sleep 0.02; done\n`,
         );
         const run = box.procfile([...store.lines(port, box.dir), "app: sh app.sh"], {
