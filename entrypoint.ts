@@ -321,10 +321,8 @@ async function checkPlace({ name, place, release }: Row): Promise<End | undefine
   const isShared = children.some(({ row }) => !row.release && row.place === place);
   if (release || isShared || place === undefined) return undefined;
   const isTaken = async () => Boolean(await answersAt(place)) && !holderOf(place, children);
-  let taken = await isTaken();
-  // Asked again: a server of ours may be handing its socket to a worker that it has just started.
-  if (taken) taken = await sleep(PATIENCE).then(isTaken);
-  if (taken) {
+  // Asked twice: a server of ours may be handing its socket to a worker that it has just started.
+  if ((await isTaken()) && (await sleep(PATIENCE).then(isTaken))) {
     const why = `${name}: another program listens on ${placeName(place)} already`;
     return { kind: "failure", why: `${why}: end it or choose another place`, code: 2 };
   }
@@ -339,14 +337,14 @@ async function tellWhenReady(): Promise<void> {
   const last = children.at(-1);
   if (!last || last.row.release) return;
   const startedAt = performance.now();
-  warnOfDaemons(children.filter(({ upAfter }) => upAfter));
+  warnOfDaemons(children);
   await waitUntilListens(last, Math.min(settings.ready, 10));
   if (ending) return;
   const total = duration(last.upAfter ? performance.now() : startedAt);
   const place = probedPlace(last.row);
   const sharing = children.filter(({ row }) => probedPlace(row) === place && !row.release);
-  const isAlone = !last.upAfter || sharing.length === 1; // then nobody has to be looked for in /proc
-  const front = (isAlone ? undefined : holderOf(place, sharing)) ?? last;
+  // One that shares its place with nobody has not to be looked for in /proc.
+  const front = (last.upAfter && sharing.length > 1 && holderOf(place, sharing)) || last;
   if (front !== last) {
     last.upAfter = undefined;
     front.upAfter = performance.now() - front.startedAt;
@@ -355,7 +353,7 @@ async function tellWhenReady(): Promise<void> {
   if (settings.ready && !front.upAfter) times.push(`nobody answers on ${placeName(place)} yet`);
   say(`ready in ${total}: ${times.filter(Boolean).join(", ") || "waited for none"}`);
   freeMemory(); // a megabyte that only the start needed
-  if (front.upAfter) warnOfDaemons([front]);
+  warnOfDaemons([front]);
   await sleep(Math.max(0, startedAt + 10_000 - performance.now()));
   if (ending) return;
   lookAtTrees();
@@ -803,10 +801,10 @@ function hintForPlace(child: Child): string {
   const place = probedPlace(child.row);
   const it = whereListensNow(child);
   if (!it) return ": it must listen on $PORT";
-  const there = it.places;
+  const { places: there, carries } = it;
   const [instead, ...more] = there;
   if (!instead)
-    return it.carries
+    return carries
       ? ": it takes packets only, which cannot be waited for: write PORT="
       : ": it listens nowhere yet, and must listen on $PORT";
   if (there.includes(place))
@@ -854,12 +852,14 @@ function warnOfPlaces(sockets = lazily(openSockets)): void {
 
 /** No stop reaches who has gone into the background, out of the tree of its line. */
 async function warnOfDaemons(some: Child[]): Promise<void> {
+  const up = some.filter(({ upAfter }) => upAfter);
+  if (!up.length) return;
   await sleep(PATIENCE); // its parent may not have ended yet
-  if (ending || !some.length) return;
+  if (ending) return;
   const sockets = lazily(openSockets);
   const outside = lazily(listenersOutside);
   lookAtTrees();
-  for (const child of some) {
+  for (const child of up) {
     const { name } = child.row;
     const place = probedPlace(child.row);
     const p = whereListens(child, sockets)?.places.includes(place)
@@ -1301,8 +1301,8 @@ function writeNginxConf(address = appAddress): void {
   const text = fillIn(settings.template ?? "");
   const part = readNginx(text);
   const isWhole = hasDirective(part, "events");
-  const isPart = hasWords(text) && !isWhole;
-  if (hasWords(text)) putFile("listen", listenDirectives());
+  const isPart = !isWhole && tokensOf(text).length > 0;
+  if (isPart || isWhole) putFile("listen", listenDirectives());
   if (isPart) putFile(PARAMS, PROXY_PARAMS);
   if (isPart) putFile("modules-of-the-image", nginxModules().join("\n"));
   bringFiles(part);
@@ -1337,8 +1337,8 @@ function readTemplate(): void {
   const { ENTRYPOINT_NGINX: path } = env;
   if (!path) return;
   settings.template = readFile("ENTRYPOINT_NGINX=", path);
-  for (const token of fillIn(settings.template).match(NGINX_TOKEN) ?? [])
-    for (const [variable] of token.startsWith("#") ? [] : token.matchAll(PLACEHOLDER))
+  for (const token of tokensOf(fillIn(settings.template)))
+    for (const [variable] of token.matchAll(PLACEHOLDER))
       problems.push(`ENTRYPOINT_NGINX=${path}: ${variable} is not set`);
 }
 
@@ -1348,7 +1348,7 @@ function renewNginxConf(): void {
   if (template === undefined) return;
   try {
     readTemplate();
-    if (!problems.length && !hasWords(settings.template ?? ""))
+    if (!problems.length && !tokensOf(settings.template ?? "").length)
       problems.push(`ENTRYPOINT_NGINX=${env.ENTRYPOINT_NGINX}: is empty`);
     if (!problems.length) writeNginxConf();
   } catch (error) {
@@ -1402,9 +1402,9 @@ function readNginx(text: string): Directive[] {
   }
 }
 
-/** Whether it says anything. Where that is no whole directive, nginx tells what is wrong. */
-function hasWords(text: string): boolean {
-  return (text.match(NGINX_TOKEN) ?? []).some((token) => !token.startsWith("#"));
+/** All but comments. Where they make no whole directive, nginx tells what is wrong. */
+function tokensOf(text: string): string[] {
+  return (text.match(NGINX_TOKEN) ?? []).filter((token) => !token.startsWith("#"));
 }
 
 /** What stands at a level, also by way of files that it includes. */
@@ -2120,8 +2120,8 @@ function isOfMessage([line = "", ...below]: string[]): boolean {
   const [next = ""] = below;
   if (/^[\w.]+$/.test(line) && INDENTED.test(next) && !FRAME.test(next)) return true; // a bad field
   const telling = below.find((other) => TELLS.test(other)) ?? "";
-  const isAbove = BELOW_MESSAGE.test(telling) && !/^\s*File /.test(telling);
-  return isAbove || BEHIND_MESSAGE.test(telling);
+  const isAboveFrames = BELOW_MESSAGE.test(telling) && !/^\s*File /.test(telling);
+  return isAboveFrames || BEHIND_MESSAGE.test(telling);
 }
 
 /** What was held: the trace, and the empty lines behind it. What was none is as many lines as before. */
@@ -2512,7 +2512,8 @@ function isListening(p: Process, sockets: () => Sockets): boolean {
 }
 
 function placesOf(p: Process, sockets: () => Sockets): Place[] {
-  return (openFiles(p) ?? []).flatMap((file) => (isSocket(file) && sockets().get(file)) || []);
+  const files = openFiles(p) ?? [];
+  return files.filter(isSocket).flatMap((file) => sockets().get(file) ?? []);
 }
 
 function isSocket(file: string): boolean {
