@@ -2010,7 +2010,7 @@ const LISTED = anyOf([
   /^(?: --->|Caused by: |Suppressed: |Wrapped by: |--- End of |[}\])>]+[,;]?$|\} \{$|Emitted ')/,
   /^(?:Call stack:$|Message: |Arguments: |future: <|"""$)/,
   /^(?:\[parameters: |\(Background on |\[signal |\.\.\.|created by |exit status |runtime: sp)/,
-  /^(?:(?:PHP)? +thrown in |(?:PHP )?Stack trace:$|\[stacktrace|\[previous exc|Next |"\})/,
+  /^(?:(?:PHP)? +thrown in |(?:PHP )?Stack trace:$|\[stacktrace|\[previous exc|Next |"\}|Did you )/,
   /^(?:Node\.js v|Bun v|\(Use `node |Require stack:|- \/|[Ss]tack backtrace:$|note: (?:run|Some) )/,
   /^(?:DETAIL|HINT|CONTEXT|LINE \d+|Reason|Help|Call log|Stacktrace|HTTP response [a-z]+):(?: |$)/,
   EXCERPT,
